@@ -1,0 +1,243 @@
+"""What the flows need from outside, as Protocols.
+
+Errors of the technology behind a port are translated where they enter: throttling, 5xx, timeouts and
+connection errors that outlast the adapter's own retries become ``Transient``.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from events.results import JobEvent, Stage
+
+# ---------------------------------------------------------------- objects
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """A whole small object."""
+
+    body: bytes
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectSummary:
+    """What a listing tells of an object; ``size`` in bytes."""
+
+    key: str
+    size: int
+    etag: str
+    last_modified: datetime
+
+
+class ObjectStream(Protocol):
+    """An open object: facts first, then the bytes, once, in order, in constant memory."""
+
+    size: int
+    etag: str
+    version_id: str | None
+    crc32: str | None
+    """The full-object CRC32 in base64 as S3 keeps it, where it keeps one."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+
+class ObjectStore(Protocol):
+    """One bucket. Keys are whole keys."""
+
+    bucket: str
+
+    async def get(self, key: str, *, max_bytes: int) -> StoredObject:
+        """A whole object, cut after ``max_bytes + 1`` bytes; raises ObjectMissing."""
+
+    def open(self, key: str, *, version_id: str | None = None) -> AbstractAsyncContextManager[ObjectStream]:
+        """Stream an object; raises ObjectMissing on entry."""
+
+    async def put(self, key: str, body: bytes, *, media_type: str) -> str:
+        """Write, whatever was there. Returns the ETag."""
+
+    async def put_new(self, key: str, body: bytes, *, media_type: str) -> str:
+        """Write if nothing is there (``If-None-Match: *``); raises PreconditionFailed."""
+
+    async def put_over(self, key: str, body: bytes, *, etag: str, media_type: str) -> str:
+        """Replace exactly this version (``If-Match``); raises PreconditionFailed."""
+
+    async def upload(self, key: str, chunks: AsyncIterator[bytes], *, media_type: str) -> int:
+        """Write a stream of any length, in parts where it is long; aborted on failure. Returns its size."""
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """Remove; a key that is not there is no error."""
+
+    def list(self, prefix: str) -> AsyncIterator[ObjectSummary]:
+        """Every object under a prefix."""
+
+
+# ---------------------------------------------------------------- messages
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One received message. ``attributes`` are SQS's own (strings), ``queue`` the queue's name."""
+
+    queue: str
+    message_id: str
+    receipt_handle: str
+    body: str
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+class WorkQueue(Protocol):
+    """A queue that we receive from."""
+
+    name: str
+
+    async def receive(
+        self, *, max_messages: int, wait_seconds: int, visibility_seconds: int
+    ) -> Sequence[Message]:
+        """Long-poll once; at most 10."""
+
+    async def change_visibility(self, message: Message, seconds: int) -> None:
+        """Hide the message for so long from now; 0 gives it back. Raises QueueMessageLost."""
+
+    async def delete(self, message: Message) -> None:
+        """Acknowledge; deleting twice is no error."""
+
+
+class EventSink(Protocol):
+    """Where events go: the results queue."""
+
+    async def publish(self, event: JobEvent) -> None:
+        """Returns once the queue has confirmed it."""
+
+
+class DeadLetters(Protocol):
+    """Where what cannot be done goes, for an operator."""
+
+    async def send(self, body: str) -> None:
+        """Returns once the queue has confirmed it."""
+
+
+# ---------------------------------------------------------------- language model
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReply:
+    """``model`` is the name that the endpoint itself gave; tokens are None where it does not count them."""
+
+    text: str
+    model: str
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class LanguageModel(Protocol):
+    async def complete(self, messages: Sequence[ChatMessage]) -> ModelReply:
+        """One reply; raises Transient or Permanent with a model_* code."""
+
+
+# ---------------------------------------------------------------- sandbox
+
+JsonObject = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one sandbox run may use. ``output_bytes`` counts what it prints, stdout and stderr together."""
+
+    wall_seconds: float = 60
+    cpu_seconds: int = 60
+    memory_bytes: int = 2 * 1024**3
+    file_bytes: int = 2 * 1024**3
+    output_bytes: int = 256 * 1024
+    processes: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxTask:
+    """One run: a function of ours, called inside.
+
+    ``call`` is ``"package.module:function"``; it is called as ``function(arguments, folders)``, with
+    ``folders.inputs`` and ``folders.output`` as paths, and returns a JSON object. ``inputs`` maps a
+    plain file name to the host file that appears under it, read-only. ``output`` is the host folder
+    that ``folders.output`` is. ``stream`` becomes the function's standard input.
+    """
+
+    call: str
+    arguments: JsonObject
+    inputs: Mapping[str, Path]
+    output: Path
+    limits: Limits = Limits()
+    stream: AsyncIterator[bytes] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxReport:
+    """What came back: hostile until parsed. ``printed`` is cut at the limit and free of control characters."""
+
+    value: JsonObject
+    printed: str
+    seconds: float
+
+
+class SandboxError(Exception):
+    """The run did not return; ``printed`` is what it printed until then."""
+
+    def __init__(self, message: str, *, printed: str = "") -> None:
+        super().__init__(message)
+        self.printed = printed
+
+
+class SandboxTimeout(SandboxError):
+    """It used up its time (wall or CPU)."""
+
+
+class SandboxMemory(SandboxError):
+    """It used up its memory."""
+
+
+class SandboxOutput(SandboxError):
+    """It printed, or wrote, more than it may."""
+
+
+class SandboxCrash(SandboxError):
+    """It ended without a reply."""
+
+
+class GuestError(SandboxError):
+    """The function inside raised; ``traceback`` speaks of the guest's own frames only."""
+
+    def __init__(self, message: str, *, traceback: str, printed: str = "") -> None:
+        super().__init__(message, printed=printed)
+        self.traceback = traceback
+
+
+class GuestRefusal(SandboxError):
+    """The function inside refused its input, with one of our failure codes."""
+
+    def __init__(self, code: str, message: str, *, printed: str = "") -> None:
+        super().__init__(message, printed=printed)
+        self.code = code
+        self.message = message
+
+
+class Sandbox(Protocol):
+    tier: str
+
+    async def run(self, task: SandboxTask) -> SandboxReport:
+        """Run one task in a sandbox of its own; raises a SandboxError. Cancelling kills it."""
+
+
+# ---------------------------------------------------------------- progress
+
+Report = Callable[[Stage, str], Awaitable[None]]
+"""Tell the user where the job is: a stage and one sentence."""

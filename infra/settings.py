@@ -1,0 +1,75 @@
+"""Settings: read once from the environment (and ``.env``), frozen, passed on."""
+
+from pathlib import Path
+
+from pydantic import AliasChoices, Field, PositiveFloat, PositiveInt, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+GIB = 1024**3
+
+
+class Settings(BaseSettings):
+    """Units live in the names. Every field of ours is ``DROPCHUTE_<NAME>`` in the environment."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="DROPCHUTE_", env_file=".env", extra="ignore", frozen=True, populate_by_name=True
+    )
+
+    # The cloud: AWS's own names. Without keys the SDK's own chain (role, profile) is used.
+    bucket: str = Field(default="dropchute-temp", validation_alias=AliasChoices("AWS_TEMP_BUCKET", "bucket"))
+    region: str = Field(
+        default="us-east-1", validation_alias=AliasChoices("AWS_REGION", "AWS_DEFAULT_REGION", "region")
+    )
+    aws_endpoint_url: str | None = Field(
+        default=None, validation_alias=AliasChoices("AWS_ENDPOINT_URL", "aws_endpoint_url")
+    )
+    aws_access_key_id: str | None = Field(
+        default=None, validation_alias=AliasChoices("AWS_ACCESS_KEY_ID", "aws_access_key_id")
+    )
+    aws_secret_access_key: SecretStr | None = Field(
+        default=None, validation_alias=AliasChoices("AWS_SECRET_ACCESS_KEY", "aws_secret_access_key")
+    )
+    aws_session_token: SecretStr | None = Field(
+        default=None, validation_alias=AliasChoices("AWS_SESSION_TOKEN", "aws_session_token")
+    )
+    stack: str = Field(default="dropchute", pattern=r"^[a-z0-9-]{1,40}$")
+    """Begins the name of every queue."""
+
+    # The language model: any OpenAI-compatible chat endpoint.
+    openai_base_url: str = Field(
+        default="https://api.openai.com/v1", validation_alias=AliasChoices("OPENAI_BASE_URL", "openai_base_url")
+    )
+    openai_api_key: SecretStr = Field(
+        default=SecretStr(""), validation_alias=AliasChoices("OPENAI_API_KEY", "openai_api_key")
+    )
+    llm_model: str = Field(default="gpt-4.1-mini", validation_alias=AliasChoices("LLM_MODEL", "llm_model"))
+    llm_sample_rows: int = Field(
+        default=3, ge=0, le=50, validation_alias=AliasChoices("LLM_SAMPLE_ROWS", "llm_sample_rows")
+    )
+    llm_timeout_seconds: PositiveFloat = 120
+    llm_max_reply_tokens: PositiveInt = 1500
+    llm_attempts: PositiveInt = 3
+    """Tries of one call, and of one answer: how often the model may mend its code."""
+
+    # The worker.
+    lanes: PositiveInt = 4
+    """Jobs at once."""
+    receive_wait_seconds: int = Field(default=20, ge=0, le=20)
+    visibility_seconds: int = Field(default=60, ge=2, le=43_200)
+    claim_seconds: PositiveFloat = 60
+    heartbeat_seconds: PositiveFloat = 5
+    drain_seconds: PositiveFloat = 25
+    job_attempts: PositiveInt = 3
+    job_seconds: PositiveFloat = 1800
+    retry_base_seconds: PositiveFloat = 5
+    scratch: Path | None = None
+    """Where jobs keep their temporary files; the system's own place unless told."""
+
+    # Limits of one drop.
+    max_file_bytes: PositiveInt = 2 * GIB
+    max_drop_bytes: PositiveInt = 4 * GIB
+    max_result_bytes: PositiveInt = 1 * GIB
+
+    # The sandbox.
+    sandbox_wall_seconds: PositiveFloat = 60
+    sandbox_memory_bytes: PositiveInt = 2 * GIB

@@ -1,0 +1,1 @@
+"""The result where the user wants it."""

@@ -1,0 +1,1 @@
+"""Any file into tables, and a profile of each."""

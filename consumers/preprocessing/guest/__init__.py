@@ -1,0 +1,1 @@
+"""Runs inside the sandbox: readers of untrusted files."""

@@ -1,0 +1,1 @@
+"""The sandbox: where untrusted bytes are parsed and model-written code runs."""

@@ -1,0 +1,1 @@
+"""How a message becomes a job and ends; knows no domain."""

@@ -1,0 +1,1 @@
+"""What a newcomer needs and no cloud: S3 and SQS in the process, and a model that replays."""

@@ -95,9 +95,7 @@ class WorkQueue(Protocol):
 
     name: str
 
-    async def receive(
-        self, *, max_messages: int, wait_seconds: int, visibility_seconds: int
-    ) -> Sequence[Message]:
+    async def receive(self, *, max_messages: int, wait_seconds: int, visibility_seconds: int) -> Sequence[Message]:
         """Long-poll once; at most 10."""
 
     async def change_visibility(self, message: Message, seconds: int) -> None:

@@ -14,10 +14,12 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
+from urllib.parse import unquote
 
 from pydantic import StringConstraints
 
-ID_PATTERN = r"^[A-Za-z0-9_-]{8,64}$"
+_ID = r"[A-Za-z0-9_-]{8,64}"
+ID_PATTERN = f"^{_ID}$"
 Id = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
 
 ROOT = "sessions/"
@@ -113,15 +115,23 @@ def close_key(session_id: str) -> str:
     return f"{session_prefix(session_id)}{Control.CLOSE}{CONTROL_SUFFIX}"
 
 
-_ID = r"[A-Za-z0-9_-]{8,64}"
-_JOB = re.compile(rf"sessions/(?P<session>{_ID})/jobs/(?P<job>{_ID})/(?P<rest>.+)", re.ASCII | re.DOTALL)
+_JOB = re.compile(rf"sessions/(?P<session>{_ID})/jobs/(?P<job>{_ID})/(?P<rest>.+)", re.ASCII)
 _CLOSE = re.compile(rf"sessions/(?P<session>{_ID})/close\.control\.json", re.ASCII)
+_FOLDABLE = re.compile(r"(^|[/\\])\.{0,2}([/\\]|$)|[\x00-\x1f\x7f-\x9f]")
+
+
+def _is_plain(key: str) -> bool:
+    # HTTP libraries, proxies and some stores fold "..", "." and "//" in a path: such a key could leave its session.
+    return all(_FOLDABLE.search(form) is None for form in (key, unquote(key)))
 
 
 def parse_job_key(key: str) -> tuple[JobRef, str] | None:
-    """The job that a key belongs to and the rest of the key, or None if it belongs to no job."""
+    """The job that a key belongs to and the rest of the key, or None if it belongs to no job.
+
+    A key with control characters, or with a segment that is empty, ``.`` or ``..``, belongs to none.
+    """
     match = _JOB.fullmatch(key)
-    if match is None:
+    if match is None or not _is_plain(key):
         return None
     return JobRef(match["session"], match["job"]), match["rest"]
 
@@ -150,5 +160,5 @@ def parse_control_key(key: str) -> ControlKey | None:
 
 
 def belongs_to_session(key: str, session_id: str) -> bool:
-    """Whether a key lies in the session's own space."""
-    return key.startswith(session_prefix(session_id))
+    """Whether a key lies in the session's own space, however its path is read."""
+    return key.startswith(session_prefix(session_id)) and _is_plain(key)

@@ -5,21 +5,19 @@ it was found under included, and every breach names its code, the entry and the 
 """
 
 import base64
-import binascii
-import json
 import re
 import unicodedata
+from datetime import datetime
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import unquote, urlsplit
 
 from pydantic import (
     AfterValidator,
     AliasChoices,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
-    PositiveInt,
     StringConstraints,
     ValidationError,
     field_validator,
@@ -27,8 +25,11 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from events.json_object import JsonError, in_words, load_object
 from events.keys import Id, ManifestKey, belongs_to_session
-from events.results import FailureCode
+from events.results import FailureCode, TraceParent
+from events.s3_url import keys_named
+from events.text import one_line
 
 MANIFEST_VERSION = 1
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
@@ -36,20 +37,23 @@ MAX_INLINE_BYTES = 102_400
 MAX_QUERY_CHARS = 20_000
 MAX_FILES = 100
 MAX_NAME_CHARS = 255
+MAX_KEY_BYTES = 1024
+MAX_INTEGER = 2**53 - 1
+"""What every JSON reader can hold: RFC 8259, section 6."""
 
 
 class ManifestError(ValueError):
     """The manifest breaks the contract: ``code`` says how, the text says where."""
 
     def __init__(self, code: FailureCode, message: str) -> None:
-        super().__init__(message)
         self.code = code
-        self.message = message
+        self.message = one_line(message)
+        super().__init__(self.message)
 
 
-def _no_control_characters(text: str) -> str:
-    if any(unicodedata.category(character) == "Cc" for character in text):
-        raise PydanticCustomError("control_character", "must not hold control characters")
+def _printable(text: str) -> str:
+    if any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in text):
+        raise PydanticCustomError("control_character", "must not hold control characters or line breaks")
     return text
 
 
@@ -59,14 +63,36 @@ def _not_blank(text: str) -> str:
     return text
 
 
-DisplayName = Annotated[
-    str, StringConstraints(min_length=1, max_length=MAX_NAME_CHARS), AfterValidator(_no_control_characters)
-]
-Query = Annotated[
-    str, StringConstraints(min_length=1, max_length=MAX_QUERY_CHARS), AfterValidator(_not_blank)
-]
-HttpsUrl = Annotated[str, StringConstraints(pattern=r"^https://\S+$", max_length=2048)]
-TraceParent = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")]
+def _fits_s3(key: str) -> str:
+    if len(key.encode()) > MAX_KEY_BYTES:
+        raise PydanticCustomError("key_too_long", "must have at most 1,024 bytes of UTF-8, as S3 wants it")
+    return key
+
+
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
+
+
+def _is_rfc3339(value: Any) -> Any:
+    # pydantic also reads seconds since 1970, as numbers and as text.
+    if isinstance(value, datetime) or (isinstance(value, str) and _RFC3339.fullmatch(value)):
+        return value
+    raise PydanticCustomError("rfc3339", "must be a time with its zone, like 2026-01-31T12:00:00Z")
+
+
+def _is_near(moment: datetime) -> datetime:
+    # Further out, adding a duration may overflow.
+    if not 1970 <= moment.year < 3000:
+        raise PydanticCustomError("far_time", "must lie between the years 1970 and 2999")
+    return moment
+
+
+Line = Annotated[str, AfterValidator(_printable)]
+DisplayName = Annotated[Line, Field(min_length=1, max_length=MAX_NAME_CHARS)]
+Query = Annotated[str, StringConstraints(min_length=1, max_length=MAX_QUERY_CHARS), AfterValidator(_not_blank)]
+HttpsUrl = Annotated[Line, Field(pattern=r"^https://\S+$", max_length=2048)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_is_rfc3339), AfterValidator(_is_near)]
+# Strict: a JSON true, "3" and 3.0 are no integers here.
+Index = Annotated[int, Field(strict=True, ge=0, lt=1_000_000)]
 
 
 class _Ours(BaseModel):
@@ -81,39 +107,54 @@ class FileUploadMetadata(_Ours):
     """
 
     name: DisplayName
-    type: Annotated[str, StringConstraints(max_length=255)]
-    extension: Annotated[str, StringConstraints(max_length=32)]
-    size: int = Field(ge=0)
-    index: int = Field(ge=0, lt=1_000_000)
-    file_id: Annotated[str, StringConstraints(max_length=255)] | None = None
-    page_count: PositiveInt | None = None
-    s3_key: Annotated[str, StringConstraints(min_length=1, max_length=1024)] | None = Field(
-        default=None, validation_alias=AliasChoices("s3Key", "s3_key"), serialization_alias="s3Key"
+    type: Annotated[Line, Field(max_length=255)]
+    extension: Annotated[Line, Field(max_length=32)]
+    size: int = Field(strict=True, ge=0, le=MAX_INTEGER)
+    index: Index
+    file_id: Annotated[Line, Field(max_length=255)] | None = None
+    page_count: Annotated[int, Field(strict=True, gt=0, le=MAX_INTEGER)] | None = None
+    s3_key: Annotated[str, Field(min_length=1, max_length=MAX_KEY_BYTES), AfterValidator(_fits_s3)] | None = Field(
+        default=None,
+        validation_alias=AliasChoices("s3Key", "s3_key"),
+        serialization_alias="s3Key",
+        description="The object's whole key, in the manifest's bucket and session. Accepted as `s3_key` too.",
     )
-    s3_url: Annotated[str, StringConstraints(min_length=1, max_length=4096)] | None = Field(
-        default=None, validation_alias=AliasChoices("s3Url", "s3_url"), serialization_alias="s3Url"
+    s3_url: Annotated[str, Field(min_length=1, max_length=4096)] | None = Field(
+        default=None,
+        validation_alias=AliasChoices("s3Url", "s3_url"),
+        serialization_alias="s3Url",
+        description="Compared with bucket and s3Key, never fetched. Accepted as `s3_url` too.",
     )
-    version_id: Annotated[str, StringConstraints(max_length=1024)] | None = Field(
-        default=None, validation_alias=AliasChoices("versionId", "version_id"), serialization_alias="versionId"
+    version_id: Annotated[Line, Field(min_length=1, max_length=1024)] | None = Field(
+        default=None,
+        validation_alias=AliasChoices("versionId", "version_id"),
+        serialization_alias="versionId",
+        description="The version to read. Accepted as `version_id` too.",
     )
-    etag: Annotated[str, StringConstraints(max_length=128)] | None = Field(
-        default=None, validation_alias=AliasChoices("eTag", "etag"), serialization_alias="eTag"
+    etag: Annotated[Line, Field(min_length=1, max_length=128)] | None = Field(
+        default=None,
+        validation_alias=AliasChoices("eTag", "etag"),
+        serialization_alias="eTag",
+        description="With or without its quotes. Accepted as `etag` too.",
     )
-    crc32: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/]{6}==$")] | None = None
+    crc32: Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]{5}[AQgw]==$")] | None = None
 
 
 class InlineFile(_Ours):
     """The content (base64) of a file of at most 102,400 bytes, carried by the manifest itself."""
 
-    index: int = Field(ge=0, lt=1_000_000)
-    content: Annotated[str, StringConstraints(max_length=4 * ((MAX_INLINE_BYTES + 2) // 3))]
+    index: Index
+    # Too long a content breaks the index rule, which says so better than a limit of characters.
+    content: str = Field(
+        json_schema_extra={"contentEncoding": "base64", "maxLength": 4 * ((MAX_INLINE_BYTES + 2) // 3)}
+    )
 
     @field_validator("content")
     @classmethod
     def _is_base64(cls, content: str) -> str:
         try:
             base64.b64decode(content, validate=True)
-        except (binascii.Error, ValueError) as error:
+        except ValueError as error:
             raise PydanticCustomError("base64", "must be base64") from error
         return content
 
@@ -127,7 +168,7 @@ class Spreadsheet(_Ours):
 
     url: HttpsUrl
     sheet: DisplayName | None = None
-    range: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
+    range: Annotated[Line, Field(min_length=1, max_length=64)] | None = None
 
 
 class DownloadDestination(_Ours):
@@ -159,8 +200,8 @@ class Manifest(_Ours):
     version: Literal[1]
     session_id: Id
     job_id: Id
-    created_at: AwareDatetime
-    expires_at: AwareDatetime | None = None
+    created_at: Moment
+    expires_at: Moment | None = None
     query: Query
     files: tuple[FileUploadMetadata, ...] = Field(default=(), max_length=MAX_FILES)
     inline: tuple[InlineFile, ...] = Field(default=(), max_length=MAX_FILES)
@@ -210,18 +251,18 @@ def parse_manifest(body: bytes, key: ManifestKey, *, bucket: str) -> Manifest:
 
 def _load(body: bytes) -> dict[str, Any]:
     try:
-        payload = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise ManifestError(FailureCode.MANIFEST_NOT_JSON, f"The manifest is not JSON: {error}.") from error
-    if not isinstance(payload, dict):
+        payload = load_object(body)
+    except JsonError as error:
+        raise ManifestError(FailureCode.MANIFEST_NOT_JSON, f"The manifest cannot be read: {error}.") from error
+    if "version" not in payload:
         raise ManifestError(
-            FailureCode.MANIFEST_NOT_JSON, f"The manifest is a JSON {type(payload).__name__}, not an object."
+            FailureCode.MANIFEST_VERSION, f"The manifest has no version; this service reads version {MANIFEST_VERSION}."
         )
-    version = payload.get("version")
-    if isinstance(version, bool) or version != MANIFEST_VERSION:
+    version = payload["version"]
+    if type(version) is not int or version != MANIFEST_VERSION:
         raise ManifestError(
             FailureCode.MANIFEST_VERSION,
-            f"The manifest has version {json.dumps(version)[:40]}; this service reads version {MANIFEST_VERSION}.",
+            f"The manifest's version is {in_words(version)}; this service reads version {MANIFEST_VERSION}.",
         )
     return payload
 
@@ -231,11 +272,15 @@ def _validate(payload: dict[str, Any]) -> Manifest:
         return Manifest.model_validate(payload)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the manifest"
-        code = (
-            FailureCode.INDEX_RULE if first["type"] == FailureCode.INDEX_RULE else FailureCode.MANIFEST_INVALID
-        )
-        raise ManifestError(code, f"The manifest is wrong at {where}: {first['msg']}.") from error
+        where = ".".join(map(_shown, first["loc"]))
+        at = f" at {where}" if where else ""
+        code = FailureCode.INDEX_RULE if first["type"] == FailureCode.INDEX_RULE else FailureCode.MANIFEST_INVALID
+        raise ManifestError(code, f"The manifest is wrong{at}: {first['msg']}.") from error
+
+
+def _shown(part: int | str) -> str:
+    # An unknown field's name is the sender's own text.
+    return str(part) if isinstance(part, int) or re.fullmatch(r"\w{1,40}", part) else in_words(part)
 
 
 def _check_index_rule(files: tuple[FileUploadMetadata, ...], inline: tuple[InlineFile, ...]) -> None:
@@ -248,9 +293,7 @@ def _check_index_rule(files: tuple[FileUploadMetadata, ...], inline: tuple[Inlin
     parts: dict[int, InlineFile] = {}
     for part in inline:
         if part.index in parts:
-            raise PydanticCustomError(
-                FailureCode.INDEX_RULE.value, f"two inline parts have index {part.index}"
-            )
+            raise PydanticCustomError(FailureCode.INDEX_RULE.value, f"two inline parts have index {part.index}")
         if part.index not in entries:
             raise PydanticCustomError(
                 FailureCode.INDEX_RULE.value, f"the inline part with index {part.index} has no entry in files"
@@ -280,58 +323,25 @@ def _check_entry(entry: FileUploadMetadata, part: InlineFile | None) -> None:
 
 
 def _index_breach(entry: FileUploadMetadata, rule: str) -> PydanticCustomError:
-    # PydanticCustomError formats its template: a display name with braces must not be read as one.
-    return PydanticCustomError(
-        FailureCode.INDEX_RULE.value,
-        "file {index} ({name}): {rule}",
-        {"index": entry.index, "name": entry.name, "rule": rule},
-    )
+    # No context is passed: with one, pydantic would look for its names in the display name's own braces.
+    return PydanticCustomError(FailureCode.INDEX_RULE.value, f"file {entry.index} ({entry.name}): {rule}")
 
 
 def _check_location(entry: FileUploadMetadata, session_id: str, bucket: str) -> None:
-    if entry.s3_key is not None and not _is_own_key(entry.s3_key, session_id):
+    if entry.s3_key is not None and not belongs_to_session(entry.s3_key, session_id):
         raise ManifestError(
             FailureCode.FOREIGN_FILE,
             f"File {entry.index} ({entry.name}) is not in this session's own space.",
         )
     if entry.s3_url is None:
         return
-    url_bucket, url_key = _split_s3_url(entry.s3_url, bucket)
-    if url_bucket != bucket:
+    keys = keys_named(entry.s3_url, bucket)
+    if not keys:
         raise ManifestError(
             FailureCode.FOREIGN_FILE, f"The s3Url of file {entry.index} ({entry.name}) names another bucket."
         )
-    if url_key != entry.s3_key:
+    if entry.s3_key not in keys:
         raise ManifestError(
             FailureCode.S3_URL_MISMATCH,
             f"The s3Url of file {entry.index} ({entry.name}) does not name the object of its s3Key.",
         )
-
-
-_DOT_SEGMENT = re.compile(r"(^|/)\.{0,2}(/|$)")
-
-
-def _is_own_key(key: str, session_id: str) -> bool:
-    # Some endpoints and proxies fold "..", "." and "//" in paths; such a key could leave the session there.
-    plain = _DOT_SEGMENT.search(key) is None and not any(unicodedata.category(c) == "Cc" for c in key)
-    return plain and belongs_to_session(key, session_id)
-
-
-def _split_s3_url(url: str, bucket: str) -> tuple[str, str]:
-    """Bucket and key of ``s3://``, virtual-hosted and path-style URLs; the query (a signature) is ignored."""
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-    except ValueError:
-        return "", ""
-    path = unquote(parts.path).removeprefix("/")
-    if parts.scheme == "s3":
-        return parts.netloc, path
-    if parts.scheme not in ("http", "https"):
-        return "", ""
-    if host.startswith(f"{bucket}."):
-        return bucket, path
-    if host.endswith(".amazonaws.com") and not host.startswith(("s3.", "s3-")):
-        return host.split(".s3", 1)[0], path
-    url_bucket, _, key = path.partition("/")
-    return url_bucket, key

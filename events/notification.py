@@ -2,24 +2,27 @@
 
 Understood: S3's own event (any 2.x, any number of records), the same wrapped by SNS (or raw),
 EventBridge's ``Object Created``, and ``s3:TestEvent``. Fields that AWS adds later are ignored.
-Structure: Amazon S3 User Guide, "Event message structure" and "EventBridge event schema".
+Structure: Amazon S3 User Guide, "Event message structure" and "EventBridge event message structure".
 """
 
-import json
-from collections.abc import Iterable
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import unquote_plus
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
-# S3 form-encodes keys in its own notifications: "a b.csv" arrives as "a+b.csv". EventBridge does not.
-EncodedKey = Annotated[str, AfterValidator(unquote_plus)]
+from events.json_object import JsonError, in_words, load_object
+from events.text import one_line
 
 
 class NotificationError(ValueError):
     """The body is no notification that we know; the text says what is wrong with it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +42,24 @@ class ObjectCreated:
     event_time: datetime | None = None
 
 
+def _is_known_version(version: str) -> str:
+    if re.fullmatch(r"2\.[0-9]+", version) is None:
+        raise PydanticCustomError("event_version", f"event version {in_words(version)} is not known, only 2.x")
+    return version
+
+
+Name = Annotated[str, Field(min_length=1)]
+# S3 form-encodes keys in its own notifications: "a b.csv" arrives as "a+b.csv". EventBridge does not.
+EncodedKey = Annotated[Name, AfterValidator(unquote_plus)]
+EventVersion = Annotated[str, AfterValidator(_is_known_version)]
+
+
 class _Theirs(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
 class _Bucket(_Theirs):
-    name: str = Field(min_length=1)
+    name: Name
 
 
 class _S3Object(_Theirs):
@@ -61,17 +76,27 @@ class _S3Entity(_Theirs):
 
 
 class _S3Record(_Theirs):
-    event_version: str = Field(alias="eventVersion", pattern=r"^2\.\d+$")
-    event_source: str = Field(alias="eventSource")
+    event_version: EventVersion = Field(alias="eventVersion")
+    # Other S3 stores have names of their own: minio:s3, ceph:s3.
+    event_source: str = Field(alias="eventSource", pattern=r"^[a-z]+:s3$")
     event_name: str = Field(alias="eventName")
     event_time: datetime | None = Field(default=None, alias="eventTime")
     s3: _S3Entity
 
+    @property
+    def is_creation(self) -> bool:
+        return self.event_name.removeprefix("s3:").startswith("ObjectCreated:")
+
+
+class _S3Notification(_Theirs):
+    records: tuple[_S3Record, ...] = Field(alias="Records")
+
 
 class _EventBridgeObject(_Theirs):
-    key: str
+    key: Name
     size: int | None = None
-    etag: str | None = None
+    # AWS writes etag, moto eTag.
+    etag: str | None = Field(default=None, validation_alias=AliasChoices("etag", "eTag"))
     version_id: str | None = Field(default=None, alias="version-id")
     sequencer: str | None = None
 
@@ -82,8 +107,7 @@ class _EventBridgeDetail(_Theirs):
 
 
 class _EventBridgeEvent(_Theirs):
-    detail_type: str = Field(alias="detail-type")
-    source: str
+    source: str = Field(pattern=r"^aws\.s3$")
     time: datetime | None = None
     detail: _EventBridgeDetail
 
@@ -97,70 +121,60 @@ def parse_notification(body: str) -> list[ObjectCreated]:
     Raises:
         NotificationError: the body is not JSON, or no notification that we know.
     """
-    return _from_payload(_load(body))
+    payload = _load(body)
+    if _is_wrapped(payload):
+        payload = _load(payload["Message"])
+    return _read(payload)
 
 
 def _load(text: str) -> dict[str, Any]:
     try:
-        payload = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise NotificationError(f"The message is not JSON: {error}") from error
-    if not isinstance(payload, dict):
-        raise NotificationError(f"The message is a JSON {type(payload).__name__}, not an object.")
-    return payload
+        return load_object(text)
+    except JsonError as error:
+        raise NotificationError(f"The message cannot be read: {error}.") from error
 
 
-def _from_payload(payload: dict[str, Any]) -> list[ObjectCreated]:
-    if payload.get("Type") == "Notification" and isinstance(payload.get("Message"), str):
-        return _from_payload(_load(payload["Message"]))
+def _is_wrapped(payload: dict[str, Any]) -> bool:
+    return payload.get("Type") == "Notification" and isinstance(payload.get("Message"), str)
+
+
+def _read(payload: dict[str, Any]) -> list[ObjectCreated]:
     if payload.get("Event") == "s3:TestEvent":
         return []
     try:
-        if isinstance(payload.get("Records"), list):
-            return list(_from_records(payload["Records"]))
+        if "Records" in payload:
+            records = _S3Notification.model_validate(payload).records
+            return [_created(record.s3, record.event_time) for record in records if record.is_creation]
         if "detail-type" in payload:
             return _from_eventbridge(payload)
     except ValidationError as error:
         raise NotificationError(_in_words(error)) from error
-    raise NotificationError("The message is neither an S3, an SNS nor an EventBridge notification.")
-
-
-def _from_records(records: list[Any]) -> Iterable[ObjectCreated]:
-    for raw in records:
-        record = _S3Record.model_validate(raw)
-        if not record.event_name.removeprefix("s3:").startswith("ObjectCreated:"):
-            continue
-        created = record.s3.object
-        yield ObjectCreated(
-            bucket=record.s3.bucket.name,
-            key=created.key,
-            size=created.size,
-            etag=created.etag,
-            version_id=created.version_id,
-            sequencer=created.sequencer,
-            event_time=record.event_time,
-        )
+    raise NotificationError(
+        "The message is neither an S3 nor an EventBridge notification, nor one wrapped by SNS once."
+    )
 
 
 def _from_eventbridge(payload: dict[str, Any]) -> list[ObjectCreated]:
     if payload["detail-type"] != "Object Created":
         return []
     event = _EventBridgeEvent.model_validate(payload)
-    created = event.detail.object
-    return [
-        ObjectCreated(
-            bucket=event.detail.bucket.name,
-            key=created.key,
-            size=created.size,
-            etag=created.etag,
-            version_id=created.version_id,
-            sequencer=created.sequencer,
-            event_time=event.time,
-        )
-    ]
+    return [_created(event.detail, event.time)]
+
+
+def _created(entity: _S3Entity | _EventBridgeDetail, time: datetime | None) -> ObjectCreated:
+    created = entity.object
+    return ObjectCreated(
+        bucket=entity.bucket.name,
+        key=created.key,
+        size=created.size,
+        etag=created.etag,
+        version_id=created.version_id,
+        sequencer=created.sequencer,
+        event_time=time,
+    )
 
 
 def _in_words(error: ValidationError) -> str:
-    first = error.errors()[0]
+    first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(str(part) for part in first["loc"])
     return f"The notification is malformed at {where}: {first['msg']}."

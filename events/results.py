@@ -7,14 +7,27 @@ session) drops the second. Source: CloudEvents 1.0.2, "JSON Event Format".
 import hashlib
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
 from events.keys import Flow, Id, JobRef
+from events.text import sendable
 
 SOURCE = "/dropchute/worker"
 TYPE_PREFIX = "io.dropchute.job"
+
+
+def _sendable(value: Any) -> Any:
+    return sendable(value) if isinstance(value, str) else value
+
+
+# What users, models and sandboxes write ends in these; one odd character must not keep an event from its queue.
+Prose = Annotated[str, BeforeValidator(_sendable)]
+Count = Annotated[int, Field(ge=0)]
+Epoch = Annotated[int, Field(ge=1)]
+# W3C Trace Context, "traceparent Header".
+TraceParent = Annotated[str, Field(pattern=r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")]
 
 
 class FailureCode(StrEnum):
@@ -70,11 +83,11 @@ class ResultFile(_Ours):
     """One delivered object; ``size`` in bytes, ``rows`` and ``columns`` for tables."""
 
     key: str
-    name: str
+    name: Prose
     media_type: str
-    size: int
-    rows: int | None = None
-    columns: int | None = None
+    size: Count
+    rows: Count | None = None
+    columns: Count | None = None
 
 
 class Job(_Ours):
@@ -92,16 +105,16 @@ class Job(_Ours):
 class Accepted(Job):
     """A worker has taken the job."""
 
-    epoch: int
+    epoch: Epoch
 
 
 class Progress(Job):
     """The job has reached a stage; ``detail`` is one sentence for people."""
 
-    epoch: int
-    step: int
+    epoch: Epoch
+    step: Count
     stage: Stage
-    detail: str
+    detail: Prose
 
 
 class Completed(Job):
@@ -111,28 +124,28 @@ class Completed(Job):
     the time that each stage took.
     """
 
-    answer: str | None = None
+    answer: Prose | None = None
     files: tuple[ResultFile, ...] = ()
-    notes: tuple[str, ...] = ()
-    seconds: dict[Stage, float] = Field(default_factory=dict)
+    notes: tuple[Prose, ...] = ()
+    seconds: dict[Stage, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=dict)
 
 
 class Failed(Job):
     """The job will not be done; ``message`` tells the uploader what to do."""
 
     code: FailureCode
-    message: str
+    message: Prose
     stage: Stage | None = None
 
 
 class _CloudEvent(_Ours):
     specversion: Literal["1.0"] = "1.0"
-    id: str
-    source: str = SOURCE
-    subject: str
+    id: str = Field(min_length=1)
+    source: str = Field(default=SOURCE, min_length=1)
+    subject: str = Field(min_length=1)
     time: AwareDatetime
     datacontenttype: Literal["application/json"] = "application/json"
-    traceparent: str | None = None
+    traceparent: TraceParent | None = None
 
     @property
     def deduplication_id(self) -> str:
@@ -141,28 +154,34 @@ class _CloudEvent(_Ours):
 
 
 class AcceptedEvent(_CloudEvent):
+    """A worker has taken the job."""
+
     type: Literal["io.dropchute.job.accepted"] = "io.dropchute.job.accepted"
     data: Accepted
 
 
 class ProgressEvent(_CloudEvent):
+    """The job has reached a stage."""
+
     type: Literal["io.dropchute.job.progress"] = "io.dropchute.job.progress"
     data: Progress
 
 
 class CompletedEvent(_CloudEvent):
+    """The answer is there."""
+
     type: Literal["io.dropchute.job.completed"] = "io.dropchute.job.completed"
     data: Completed
 
 
 class FailedEvent(_CloudEvent):
+    """The job will not be done."""
+
     type: Literal["io.dropchute.job.failed"] = "io.dropchute.job.failed"
     data: Failed
 
 
-JobEvent = Annotated[
-    AcceptedEvent | ProgressEvent | CompletedEvent | FailedEvent, Field(discriminator="type")
-]
+JobEvent = Annotated[AcceptedEvent | ProgressEvent | CompletedEvent | FailedEvent, Field(discriminator="type")]
 _ADAPTER: TypeAdapter[AcceptedEvent | ProgressEvent | CompletedEvent | FailedEvent] = TypeAdapter(JobEvent)
 
 
@@ -179,17 +198,29 @@ def event_of(
     ``time`` must come from the job's own record for terminal events, so that a repeated publication is
     the same to the byte.
     """
-    subject = data.ref.prefix.removesuffix("/")
+    envelope: dict[str, Any] = {
+        "id": f"{data.ref}/{_fact(data)}",
+        "subject": data.ref.prefix.removesuffix("/"),
+        "time": time,
+        "traceparent": traceparent,
+    }
     match data:
         case Accepted():
-            name = f"{data.ref}/accepted/{data.epoch}"
-            return AcceptedEvent(id=name, subject=subject, time=time, traceparent=traceparent, data=data)
+            return AcceptedEvent(**envelope, data=data)
         case Progress():
-            name = f"{data.ref}/progress/{data.epoch}/{data.step}"
-            return ProgressEvent(id=name, subject=subject, time=time, traceparent=traceparent, data=data)
+            return ProgressEvent(**envelope, data=data)
         case Completed():
-            name = f"{data.ref}/end"
-            return CompletedEvent(id=name, subject=subject, time=time, traceparent=traceparent, data=data)
+            return CompletedEvent(**envelope, data=data)
         case Failed():
-            name = f"{data.ref}/end"
-            return FailedEvent(id=name, subject=subject, time=time, traceparent=traceparent, data=data)
+            return FailedEvent(**envelope, data=data)
+
+
+def _fact(data: Accepted | Progress | Completed | Failed) -> str:
+    """What tells one event of a job from another; a job ends once, however."""
+    match data:
+        case Accepted():
+            return f"accepted/{data.epoch}"
+        case Progress():
+            return f"progress/{data.epoch}/{data.step}"
+        case _:
+            return "end"

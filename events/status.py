@@ -2,12 +2,13 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from events.keys import Flow, Id, JobRef
-from events.results import Completed, Failed, Stage
+from events.results import Completed, Count, Epoch, Failed, JobEvent, Prose, Stage, TraceParent, event_of
 
 
 class State(StrEnum):
@@ -20,12 +21,16 @@ class State(StrEnum):
 
 
 class CompletedOutcome(BaseModel):
+    """The job ended with an answer."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
     state: Literal["completed"] = "completed"
     data: Completed
 
 
 class FailedOutcome(BaseModel):
+    """The job ended without one."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
     state: Literal["failed"] = "failed"
     data: Failed
@@ -49,17 +54,25 @@ class JobStatus(BaseModel):
     job_id: Id
     flow: Flow
     state: State
-    epoch: int = Field(ge=1)
-    attempts: int = Field(ge=0)
+    epoch: Epoch
+    attempts: Count
     worker: str
     accepted_at: AwareDatetime
     updated_at: AwareDatetime
     claim_expires_at: AwareDatetime | None = None
+    ended_at: AwareDatetime | None = None
     stage: Stage | None = None
-    detail: str | None = None
+    detail: Prose | None = None
     outcome: TerminalOutcome | None = None
     published: bool = False
-    traceparent: str | None = None
+    traceparent: TraceParent | None = None
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        ended = self.state if self.state in (State.COMPLETED, State.FAILED) else None
+        if (self.outcome.state if self.outcome else None) != ended or (self.ended_at is None) != (ended is None):
+            raise PydanticCustomError("contradiction", "state, outcome and ended_at must agree")
+        return self
 
     @property
     def ref(self) -> JobRef:
@@ -72,3 +85,9 @@ class JobStatus(BaseModel):
     def is_held(self, now: datetime) -> bool:
         """Whether a live claim holds the job at ``now``."""
         return self.state is State.RUNNING and self.claim_expires_at is not None and self.claim_expires_at > now
+
+    def end_event(self) -> JobEvent:
+        """The terminal event: the same to the byte however often it is made; ValueError before the end."""
+        if self.outcome is None or self.ended_at is None:
+            raise ValueError(f"{self.ref} has not ended")
+        return event_of(self.outcome.data, time=self.ended_at, traceparent=self.traceparent)

@@ -1,0 +1,61 @@
+"""What query and visualization have in common: drop → tables → what the model's code left behind."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from consumers.analyst import Analysis, Analyst, Question
+from consumers.drop import Drop
+from consumers.errors import Permanent
+from consumers.llm_service import Budget
+from consumers.ports import Report
+from consumers.preprocessing.prepare import Preprocessor
+from consumers.preprocessing.profile import describe_tables
+from events.keys import Flow
+from events.manifest import Manifest
+from events.results import FailureCode, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """Prepares a drop's tables and has the request about them answered."""
+
+    preprocessor: Preprocessor
+    analyst: Analyst
+    budget: Callable[[], Budget]
+    sample_rows: int
+
+    async def run(self, drop: Drop, flow: Flow, *, report: Report, scratch: Path) -> tuple[Analysis, tuple[str, ...]]:
+        """The analysis, its file below ``scratch``, and every decision taken on the way there."""
+        manifest = drop.manifest
+        _refuse_what_is_not_there_yet(manifest, flow)
+        await report(Stage.PREPARE, f"Reading {_count(len(manifest.files), 'file')}.")
+        prepared = await self.preprocessor.prepare(manifest, scratch=scratch)
+        output = scratch / "analysis"
+        output.mkdir()
+        question = Question(
+            text=manifest.query,
+            flow=flow,
+            profile=describe_tables([(table.name, table.profile) for table in prepared.tables], self.sample_rows),
+            tables=[(table.name, table.path) for table in prepared.tables],
+            output=output,
+        )
+        analysis = await self.analyst.answer(question, report=report, budget=self.budget())
+        return analysis, (*prepared.notes, *analysis.notes)
+
+
+def _refuse_what_is_not_there_yet(manifest: Manifest, flow: Flow) -> None:
+    if manifest.spreadsheets:
+        raise Permanent(
+            FailureCode.NOT_SUPPORTED,
+            "Online spreadsheets cannot be read yet. Download the sheet as xlsx or csv and drop that file.",
+        )
+    if flow is Flow.QUERY and manifest.destination.type != "download":
+        raise Permanent(
+            FailureCode.NOT_SUPPORTED,
+            "Results cannot be written to a Google Sheet yet. Choose a download instead.",
+        )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

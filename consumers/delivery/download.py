@@ -1,0 +1,132 @@
+"""The answer as files to fetch: converted inside the sandbox, streamed to ``result/{epoch}/``."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from consumers.drop import Drop
+from consumers.errors import Permanent
+from consumers.ports import (
+    GuestRefusal,
+    JsonObject,
+    Limits,
+    ObjectStore,
+    Sandbox,
+    SandboxError,
+    SandboxTask,
+)
+from consumers.sandbox.outputs import UnsafeOutput, check_regular, open_output
+from events.results import FailureCode, ResultFile
+
+_CHUNK_BYTES = 1024 * 1024
+_WRITER_CODES = frozenset({FailureCode.RESULT_EMPTY, FailureCode.RESULT_TOO_LARGE, FailureCode.CODE_FAILED})
+
+log = structlog.get_logger(__name__)
+
+
+class _Written(BaseModel):
+    """One file that the writer says it wrote."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    file: str
+    media_type: Annotated[str, StringConstraints(pattern=r"^[\w.+-]+/[\w.+-]+$", max_length=100)]
+    rows: int | None = Field(default=None, ge=0)
+    columns: int | None = Field(default=None, ge=0)
+
+
+class _Report(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    files: tuple[_Written, ...] = Field(min_length=1, max_length=10)
+    notes: tuple[Annotated[str, StringConstraints(max_length=1000)], ...] = Field(default=(), max_length=100)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """What was delivered, and what had to be changed for the format."""
+
+    files: tuple[ResultFile, ...]
+    notes: tuple[str, ...]
+
+
+class Downloads:
+    """Delivers results as downloads."""
+
+    def __init__(self, store: ObjectStore, sandbox: Sandbox, *, limits: Limits, max_bytes: int) -> None:
+        self._store = store
+        self._sandbox = sandbox
+        self._limits = limits
+        self._max_bytes = max_bytes
+
+    async def table(self, drop: Drop, result: Path, *, file_format: str, scratch: Path) -> Delivered:
+        """Deliver a Parquet table as ``result.{format}``.
+
+        Raises:
+            Permanent: result_empty or result_too_large, with a sentence.
+        """
+        arguments: JsonObject = {"format": file_format, "max_bytes": self._max_bytes}
+        return await self._deliver(drop, "export_table", arguments, {"result.parquet": result}, scratch)
+
+    async def chart(self, drop: Drop, spec: Path, *, scratch: Path) -> Delivered:
+        """Deliver a Vega-Lite specification as PNG, SVG and JSON."""
+        return await self._deliver(drop, "export_chart", {}, {"chart.vl.json": spec}, scratch)
+
+    async def _deliver(
+        self, drop: Drop, function: str, arguments: JsonObject, inputs: dict[str, Path], scratch: Path
+    ) -> Delivered:
+        output = scratch / "deliver"
+        output.mkdir()
+        report = await self._convert(
+            SandboxTask(f"consumers.delivery.guest.export:{function}", arguments, inputs, output, self._limits)
+        )
+        delivered = []
+        for written in report.files:
+            key = drop.job.result_key(drop.epoch, written.file)
+            try:
+                size = check_regular(output / written.file)
+                chunks = _chunks(output, written.file)
+                await self._store.upload(key, chunks, media_type=written.media_type)
+            except UnsafeOutput as error:
+                raise _failed() from error
+            delivered.append(
+                ResultFile(
+                    key=key,
+                    name=written.file,
+                    media_type=written.media_type,
+                    size=size,
+                    rows=written.rows,
+                    columns=written.columns,
+                )
+            )
+        return Delivered(tuple(delivered), report.notes)
+
+    async def _convert(self, task: SandboxTask) -> _Report:
+        try:
+            report = await self._sandbox.run(task)
+            return _Report.model_validate(report.value)
+        except GuestRefusal as refusal:
+            if refusal.code not in _WRITER_CODES:
+                raise _failed() from refusal
+            raise Permanent(FailureCode(refusal.code), refusal.message[:500]) from refusal
+        except (SandboxError, ValidationError) as error:
+            log.warning("deliver.failed", call=task.call, reason=str(error)[:2000])
+            raise _failed() from error
+
+
+async def _chunks(folder: Path, name: str) -> AsyncIterator[bytes]:
+    with open_output(folder, name) as file:
+        while chunk := await asyncio.to_thread(file.read, _CHUNK_BYTES):
+            yield chunk
+
+
+def _failed() -> Permanent:
+    return Permanent(
+        FailureCode.RESULT_TOO_LARGE,
+        "The result could not be written in this format. Ask for less at once, or choose csv or parquet.",
+    )

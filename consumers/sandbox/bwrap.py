@@ -1,0 +1,229 @@
+"""The sandbox of tier ``namespaces``: one cold bwrap, one Python, one task, then SIGKILL."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from pathlib import Path
+
+from consumers.ports import (
+    GuestError,
+    GuestRefusal,
+    JsonObject,
+    Limits,
+    SandboxCrash,
+    SandboxError,
+    SandboxMemory,
+    SandboxOutput,
+    SandboxReport,
+    SandboxTask,
+    SandboxTimeout,
+)
+from consumers.sandbox import frames, walls
+from consumers.sandbox.outputs import check_regular
+from consumers.sandbox.text import without_control_characters
+
+_SHELL_SIGNAL = 128
+
+
+class SandboxUnavailable(Exception):
+    """This machine cannot hold untrusted code; the text says what it lacks."""
+
+
+class BwrapSandbox:
+    """Runs each task in a fresh process behind the walls of ``walls.command``."""
+
+    tier = "namespaces"
+
+    async def probe(self) -> JsonObject:
+        """What the walls look like from inside; raises SandboxUnavailable where they cannot be built."""
+        with tempfile.TemporaryDirectory(prefix="dropchute-probe-") as folder:
+            task = SandboxTask("consumers.sandbox.guest.probe:probe", {}, inputs={}, output=Path(folder))
+            try:
+                return (await self.run(task)).value
+            except (SandboxError, OSError) as error:
+                said = error.printed.strip() if isinstance(error, SandboxError) else str(error)
+                raise SandboxUnavailable(
+                    f"This machine cannot run the sandbox ({said or error}). It needs unprivileged user namespaces: "
+                    "on the host, sysctl user.max_user_namespaces must not be 0; in Docker, run the worker with "
+                    "--security-opt seccomp=unconfined --security-opt apparmor=unconfined."
+                ) from error
+
+    async def run(self, task: SandboxTask) -> SandboxReport:
+        """See ``consumers.ports.Sandbox``."""
+        for path in task.inputs.values():
+            check_regular(path)
+        started = time.monotonic()
+        async with _running(task) as guest:
+            try:
+                async with asyncio.timeout(task.limits.wall_seconds):
+                    reply = await guest.converse(task)
+            except TimeoutError:
+                raise SandboxTimeout(
+                    f"It was stopped after {task.limits.wall_seconds:g} seconds.", printed=guest.printed
+                ) from None
+            await guest.end()
+        if guest.printed_too_much.is_set():
+            raise SandboxOutput(f"It printed more than {task.limits.output_bytes:,} bytes.", printed=guest.printed)
+        seconds = time.monotonic() - started
+        if reply is None:
+            raise _how_it_died(guest, task.limits, seconds)
+        return SandboxReport(_value_of(reply, guest.printed), guest.printed, seconds)
+
+
+class _Guest:
+    """One sandboxed process: the task goes in, the reply and what it prints come out."""
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        output: asyncio.StreamReader,
+        channel: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        output_bytes: int,
+    ) -> None:
+        self._process = process
+        self._output = output
+        self._reader, self._writer = channel
+        self._output_bytes = output_bytes
+        self._printed = bytearray()
+        self.printed_too_much = asyncio.Event()
+        self._listening = asyncio.create_task(self._listen(), name="sandbox-output")
+
+    @property
+    def printed(self) -> str:
+        return without_control_characters(self._printed.decode("utf-8", "replace"))
+
+    @property
+    def return_code(self) -> int | None:
+        return self._process.returncode
+
+    async def converse(self, task: SandboxTask) -> JsonObject | None:
+        """Hand the task over and await the reply; None if the guest ends, or prints too much, without one."""
+        reply = asyncio.create_task(self._exchange(task), name="sandbox-reply")
+        feeding = asyncio.create_task(self._feed(task.stream), name="sandbox-input")
+        flooded = asyncio.create_task(self.printed_too_much.wait(), name="sandbox-flood")
+        pending = {reply, feeding, flooded}
+        try:
+            while {reply, flooded} <= pending:
+                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                if feeding in done:
+                    feeding.result()  # a source that breaks ends the run: its reader would wait for ever
+            return reply.result() if reply.done() else None
+        finally:
+            for each in (reply, feeding, flooded):
+                each.cancel()
+            await asyncio.gather(reply, feeding, flooded, return_exceptions=True)
+
+    async def end(self) -> None:
+        """SIGKILL to the outer bwrap: its child, pid 1 of the namespace, takes everything along."""
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+        # Drained to its end, because asyncio awaits the pipes before it reports the exit.
+        await self._listening
+        await self._process.wait()
+        self._writer.close()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
+
+    async def _exchange(self, task: SandboxTask) -> JsonObject | None:
+        try:
+            self._writer.write(
+                frames.encode(
+                    {
+                        "call": task.call,
+                        "arguments": task.arguments,
+                        "inputs": str(walls.INPUTS),
+                        "output": str(walls.OUTPUT),
+                        "limits": asdict(task.limits),
+                    }
+                )
+            )
+            await self._writer.drain()
+            (length,) = frames.HEADER.unpack(await self._reader.readexactly(frames.HEADER.size))
+            return frames.decode(await self._reader.readexactly(frames.check_length(length)))
+        except (asyncio.IncompleteReadError, OSError, frames.FrameError):
+            # It ended, or speaks nonsense: its exit code tells more than a broken frame.
+            await self._await_end()
+            return None
+
+    async def _await_end(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2):
+                await self._process.wait()
+
+    async def _listen(self) -> None:
+        while chunk := await self._output.read(65_536):
+            room = self._output_bytes - len(self._printed)
+            self._printed += chunk[:room]
+            if len(chunk) > room:
+                self.printed_too_much.set()
+
+    async def _feed(self, stream: AsyncIterator[bytes] | None) -> None:
+        stdin = self._process.stdin
+        if stream is None or stdin is None:
+            return
+        try:
+            async for chunk in stream:
+                stdin.write(chunk)
+                await stdin.drain()
+        except (BrokenPipeError, ConnectionResetError):
+            return  # the guest has read enough
+        stdin.close()
+
+
+@contextlib.asynccontextmanager
+async def _running(task: SandboxTask) -> AsyncIterator[_Guest]:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        descriptor = theirs.fileno()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *walls.command(inputs=task.inputs, output=task.output, descriptor=descriptor),
+                stdin=asyncio.subprocess.DEVNULL if task.stream is None else asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                pass_fds=(descriptor,),
+                env={},
+                cwd="/",
+            )
+        except BaseException:
+            ours.close()
+            raise
+    assert process.stdout is not None
+    guest = _Guest(process, process.stdout, await asyncio.open_connection(sock=ours), task.limits.output_bytes)
+    try:
+        yield guest
+    finally:
+        await asyncio.shield(guest.end())
+
+
+def _value_of(reply: JsonObject, printed: str) -> JsonObject:
+    match reply:
+        case {"value": dict(value)}:
+            return value
+        case {"refused": {"code": str(code), "message": str(message)}}:
+            raise GuestRefusal(code, without_control_characters(message), printed=printed)
+        case {"memory": str()}:
+            raise SandboxMemory("It needed more memory than it may use.", printed=printed)
+        case {"failed": {"message": str(message), "traceback": str(traceback)}}:
+            raise GuestError(
+                without_control_characters(message),
+                traceback=without_control_characters(traceback),
+                printed=printed,
+            )
+        case _:
+            raise SandboxCrash("It replied with something else than a result.", printed=printed)
+
+
+def _how_it_died(guest: _Guest, limits: Limits, seconds: float) -> SandboxTimeout | SandboxMemory | SandboxCrash:
+    died_of = (guest.return_code or 0) - _SHELL_SIGNAL
+    if died_of == signal.SIGXCPU or (died_of == signal.SIGKILL and seconds >= limits.cpu_seconds):
+        return SandboxTimeout(f"It used up its {limits.cpu_seconds} seconds of processor time.", printed=guest.printed)
+    if died_of == signal.SIGKILL:
+        return SandboxMemory("It was killed, most likely for its use of memory.", printed=guest.printed)
+    return SandboxCrash(f"It ended without a reply (exit code {guest.return_code}).", printed=guest.printed)

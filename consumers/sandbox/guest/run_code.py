@@ -1,0 +1,241 @@
+"""The model's code, run: tables in, and a result table or a chart out; problems in words for the model."""
+
+import ast
+import json
+import linecache
+import random
+import traceback
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from consumers.sandbox.guest import result_table
+from consumers.sandbox.guest.contract import Folders, Refusal
+
+CODE_NAME = "answer.py"
+RESULT_NAME = "result.parquet"
+CHART_NAME = "chart.vl.json"
+MAX_ANSWER_CHARS = 4_000
+MAX_PROBLEM_CHARS = 2_000
+MAX_HINT_CHARS = 1_500
+MAX_CHART_ROWS = 20_000
+"""Altair itself stops at 5,000; vl-convert draws four times that without trouble."""
+
+Namespace = dict[str, Any]
+
+
+class CodeError(Exception):
+    """What the model must mend, in words that it can use."""
+
+
+def run_query(arguments: dict[str, Any], folders: Folders) -> dict[str, Any]:
+    """Run ``arguments["code"]`` over ``arguments["tables"]`` and write what it assigned to ``result``.
+
+    A table is ``{"name": display name, "file": name beneath the inputs}``. Returns ``kind`` (table or
+    scalar), ``rows``, ``columns``, ``answer``, ``preview`` and ``notes``; the rows are in ``result.parquet``.
+
+    Raises:
+        CodeError: the code raised, or assigned something else.
+        Refusal: ``result_empty``.
+    """
+    namespace = _execute(arguments["code"], _tables(arguments["tables"], folders), {})
+    result = _assigned(namespace, "result")
+    kind, frame = _as_frame(result)
+    table, notes = result_table.to_arrow(frame)
+    pq.write_table(table, folders.output / RESULT_NAME)
+    answer = _answer(namespace, arguments["code"])
+    if answer is None and kind == "scalar":
+        answer = result_table.short(result)
+    return {
+        "kind": kind,
+        "rows": table.num_rows,
+        "columns": table.num_columns,
+        "answer": answer,
+        "preview": result_table.preview(table),
+        "notes": notes,
+    }
+
+
+def run_chart(arguments: dict[str, Any], folders: Folders) -> dict[str, Any]:
+    """Run ``arguments["code"]`` as ``run_query`` does and write what it assigned to ``chart`` as Vega-Lite.
+
+    Returns ``kind`` (chart), ``rows`` and ``columns`` of the largest data set drawn, ``answer``, an empty
+    ``preview`` and ``notes``; the chart, its data within, is in ``chart.vl.json``.
+    """
+    import altair as alt  # noqa: PLC0415 - half a second that a query need not pay
+
+    namespace = _execute(arguments["code"], _tables(arguments["tables"], folders), {"alt": alt})
+    chart = _assigned(namespace, "chart")
+    if not isinstance(chart, alt.TopLevelMixin):
+        raise CodeError(f"Assign an Altair chart to `chart`; you assigned {_kind(chart)}.")
+    alt.data_transformers.disable_max_rows()
+    try:
+        specification = chart.to_dict()
+        text = json.dumps(specification, ensure_ascii=False, allow_nan=False)
+    except Exception as error:  # noqa: BLE001 - Altair validates late, and its words are for the model
+        raise CodeError(_bounded(f"The chart is not valid: {type(error).__name__}: {error}")) from None
+    rows, columns = _chart_size(specification)
+    (folders.output / CHART_NAME).write_text(text, encoding="utf-8", errors="replace")
+    return {
+        "kind": "chart",
+        "rows": rows,
+        "columns": columns,
+        "answer": _answer(namespace, arguments["code"]),
+        "preview": {"columns": [], "rows": []},
+        "notes": [],
+    }
+
+
+def _tables(entries: list[dict[str, str]], folders: Folders) -> dict[str, pd.DataFrame]:
+    return {entry["name"]: _load(folders.inputs / entry["file"]) for entry in entries}
+
+
+def _load(path: Path) -> pd.DataFrame:
+    """Text as str, dates as datetime64, integers and booleans with gaps as Int64 and boolean."""
+    table = pq.read_table(path)
+    gaps = {name: kind for name in table.column_names if (kind := _kind_with_gaps(table[name])) is not None}
+    frame: pd.DataFrame = table.to_pandas(date_as_object=False, ignore_metadata=True)
+    for name, kind in gaps.items():
+        frame[name] = table[name].to_pandas(types_mapper={table[name].type: kind}.get)
+    return frame
+
+
+def _kind_with_gaps(column: pa.ChunkedArray) -> pd.api.extensions.ExtensionDtype | None:
+    if not column.null_count:
+        return None
+    if pa.types.is_integer(column.type):
+        return pd.Int64Dtype()
+    return pd.BooleanDtype() if pa.types.is_boolean(column.type) else None
+
+
+def _execute(code: str, tables: dict[str, pd.DataFrame], extra: Namespace) -> Namespace:
+    random.seed(0)
+    np.random.seed(0)
+    namespace: Namespace = {"__name__": "__main__", "pd": pd, "np": np, "tables": tables, **extra}
+    if len(tables) == 1:
+        namespace["df"] = next(iter(tables.values()))
+    # The traceback shows lines of source only for what linecache knows.
+    linecache.cache[CODE_NAME] = (len(code), None, code.splitlines(keepends=True), CODE_NAME)
+    try:
+        exec(_compiled(code), namespace)  # noqa: S102 - what the walls around this are for
+    except MemoryError:
+        raise
+    except BaseException as error:  # noqa: BLE001 - SystemExit too: whatever ends the code is told to the model
+        raise CodeError(_words(error, tables)) from None
+    return namespace
+
+
+def _compiled(code: str) -> CodeType:
+    return compile(code, CODE_NAME, "exec", dont_inherit=True)
+
+
+def _words(error: BaseException, tables: dict[str, pd.DataFrame]) -> str:
+    if isinstance(error, SystemExit):
+        return "The code ended itself with exit(). Run to the last line instead."
+    told = traceback.TracebackException.from_exception(error)
+    told.stack = traceback.StackSummary.from_list([frame for frame in told.stack if frame.filename == CODE_NAME])
+    told.__cause__ = told.__context__ = None
+    return _bounded("".join(told.format())) + _hint(error, tables)
+
+
+def _hint(error: BaseException, tables: dict[str, pd.DataFrame]) -> str:
+    """What a reader of the bare message could not know."""
+    if isinstance(error, NameError) and error.name == "df":
+        return f"\nThere are several tables and no `df`. Take them from `tables`: {', '.join(map(repr, tables))}."
+    if isinstance(error, FileNotFoundError):
+        return f"\nThere are no files. The data is in `tables`: {', '.join(map(repr, tables))}."
+    if isinstance(error, KeyError):
+        return _column_hint(str(error), tables)[:MAX_HINT_CHARS]
+    return ""
+
+
+def _column_hint(message: str, tables: dict[str, pd.DataFrame]) -> str:
+    """Where the missing column is, when it is in some table, and which columns there are."""
+    owners = [
+        f"{column!r} is a column of {name!r}: merge the tables first."
+        for name, frame in tables.items()
+        for column in frame.columns
+        if len(tables) > 1 and repr(column) in message
+    ]
+    known = [f"{name!r} has the columns {', '.join(map(repr, frame.columns))}." for name, frame in tables.items()]
+    return "\n" + "\n".join(owners[:3] + known)
+
+
+def _bounded(text: str) -> str:
+    """The end of a long text, where Python says what went wrong."""
+    return text.strip("\n") if len(text) <= MAX_PROBLEM_CHARS else "…" + text[-MAX_PROBLEM_CHARS:].rstrip("\n")
+
+
+def _assigned(namespace: Namespace, name: str) -> Any:
+    if name not in namespace:
+        wanted = "a DataFrame, Series or scalar" if name == "result" else "an Altair chart"
+        raise CodeError(f"The code ran, but it did not assign `{name}`. Assign {wanted} to `{name}`.")
+    return namespace[name]
+
+
+def _as_frame(result: Any) -> tuple[str, pd.DataFrame]:
+    if isinstance(result, pd.DataFrame):
+        kind, frame = "table", result_table.plain_frame(result)
+    elif isinstance(result, pd.Series):
+        kind, frame = "table", result_table.series_frame(result)
+    elif result is not None and result_table.is_scalar(result):
+        kind, frame = "scalar", result_table.scalar_frame(result)
+    else:
+        raise CodeError(f"Assign a DataFrame, Series or scalar to `result`; you assigned {_kind(result)}.")
+    if frame.empty or (kind == "scalar" and result_table.is_missing(result)):
+        raise Refusal("result_empty", "No row of the files matches the request. Check the names and values in it.")
+    return kind, frame
+
+
+def _kind(value: object) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
+def _answer(namespace: Namespace, code: str) -> str | None:
+    answer = namespace.get("answer")
+    if not result_table.is_scalar(answer) or result_table.is_missing(answer) or _is_made_up(answer, code):
+        return None
+    text = answer if isinstance(answer, str) else result_table.short(answer)
+    return text.strip()[:MAX_ANSWER_CHARS] or None
+
+
+def _is_made_up(answer: object, code: str) -> bool:
+    """Whether the code says ``answer = "a fixed text"``: written before the data was seen, it tells nothing of it."""
+    return any(
+        isinstance(statement, ast.Assign)
+        and isinstance(statement.value, ast.Constant)
+        and statement.value.value == answer
+        and any(isinstance(target, ast.Name) and target.id == "answer" for target in statement.targets)
+        for statement in ast.parse(code).body
+    )
+
+
+def _chart_size(specification: dict[str, Any]) -> tuple[int, int]:
+    if _names_url(specification):
+        raise CodeError("The chart reads its data from a URL. Draw it from a DataFrame instead.")
+    sets = specification.get("datasets", {}).values()
+    rows = max((len(rows) for rows in sets), default=0)
+    if rows > MAX_CHART_ROWS:
+        raise CodeError(
+            f"The chart draws {rows:,} rows; at most {MAX_CHART_ROWS:,} are allowed. Aggregate the data first."
+        )
+    if rows == 0:
+        raise Refusal("result_empty", "The chart has no data: no row of the files matches the request.")
+    return rows, max(len(row) for rows in sets for row in rows[:1])
+
+
+def _names_url(node: Any) -> bool:
+    """Whether data anywhere in the specification comes from elsewhere."""
+    if isinstance(node, list):
+        return any(map(_names_url, node))
+    if not isinstance(node, dict):
+        return False
+    data = node.get("data")
+    if isinstance(data, dict) and "url" in data:
+        return True
+    return any(_names_url(value) for key, value in node.items() if key != "datasets")

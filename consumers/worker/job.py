@@ -1,0 +1,273 @@
+"""The job: the transaction that every flow runs inside.
+
+claim → read and check the manifest → flow → complete (fenced) → publish → mark published → clean up.
+A crash between any two steps leads to the same visible result as no crash: one terminal status, one
+terminal event after deduplication, no upload left behind.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Any, Protocol
+
+import structlog
+
+from consumers.drop import Answer, Drop
+from consumers.errors import OPERATOR_CODES, ClaimLost, HeldElsewhere, ObjectMissing, Permanent, Transient
+from consumers.ports import EventSink, ObjectStore, Report
+from consumers.s3_file_management import remove_results, remove_uploads
+from consumers.worker.keep import while_kept
+from consumers.worker.ledger import Claim, Ledger, utc_now
+from consumers.worker.outcome import Completed, DeadLetter, Outcome, Released, Retry
+from events import results
+from events.keys import Flow, ManifestKey
+from events.manifest import MAX_MANIFEST_BYTES, Manifest, ManifestError, parse_manifest
+from events.results import FailureCode, Stage, event_of
+from events.status import CompletedOutcome, FailedOutcome, JobStatus
+
+MAX_LIFE = timedelta(hours=24)
+
+Bury = Callable[[DeadLetter], Awaitable[None]]
+
+log = structlog.get_logger(__name__)
+
+
+class _ManifestGone(Exception):
+    """The manifest was removed before its job ran: its session was closed, or its day is over."""
+
+
+class FlowFunction(Protocol):
+    async def __call__(self, drop: Drop, *, report: Report) -> Answer: ...
+
+
+@dataclass(frozen=True, slots=True)
+class JobPolicy:
+    """How long and how often a job may try."""
+
+    attempts: int = 3
+    seconds: float = 1800
+    heartbeat_seconds: float = 5
+    retry_base_seconds: float = 5
+
+
+class JobTransaction:
+    """Takes one manifest key to one outcome."""
+
+    def __init__(
+        self,
+        flows: Mapping[Flow, FlowFunction],
+        *,
+        ledger: Ledger,
+        store: ObjectStore,
+        events: EventSink,
+        policy: JobPolicy,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._flows = flows
+        self._ledger = ledger
+        self._store = store
+        self._events = events
+        self._policy = policy
+        self._now = now
+
+    async def run(self, key: ManifestKey, bury: Bury) -> Outcome:
+        """Do the job, or find that it is done, or that it is not our turn.
+
+        ``bury`` sends a dead letter about the message that brought the key. Unexpected errors are the
+        caller's to log: the claim has been given back then, and the attempt counted.
+        """
+        try:
+            claim = await self._ledger.claim(key)
+        except HeldElsewhere as held:
+            return Released((held.until - self._now()).total_seconds())
+        if not claim.status.is_terminal:
+            try:
+                await self._attempt(claim)
+            except ClaimLost:
+                log.warning("job.claim_lost", job=str(claim.job), epoch=claim.epoch)
+                await remove_results(self._store, claim.job, epoch=claim.epoch)
+                return Released()
+            except _ManifestGone:
+                log.info("job.manifest_gone", job=str(claim.job))
+                await self._store.delete([claim.job.status_key])
+                return Completed()
+            except Transient as error:
+                return await self._try_again(claim, error)
+            except BaseException as error:
+                counts = not isinstance(error, asyncio.CancelledError)
+                await asyncio.shield(self._abandon(claim, counts=counts))
+                raise
+        await finish(claim, store=self._store, events=self._events, bury=bury)
+        return Completed()
+
+    async def _attempt(self, claim: Claim) -> None:
+        """Work up to the terminal write, completed or failed; raises what is worth another attempt."""
+        progress = Progress(claim, self._events)
+        attempts = claim.status.attempts
+        log.info("job.claimed", job=str(claim.job), epoch=claim.epoch, attempt=attempts)
+        try:
+            if attempts > self._policy.attempts:
+                # The attempts before ended without a word: they may have taken their workers with them.
+                raise _given_up(FailureCode.INTERNAL)
+            keeper = claim.keep(every_seconds=self._policy.heartbeat_seconds)
+            await while_kept(keeper, self._work(claim, progress), name=f"job {claim.job}")
+        except Permanent as error:
+            await self._fail(claim, error, progress.stage)
+        except Transient as error:
+            if attempts < self._policy.attempts:
+                raise
+            log.warning("job.given_up", job=str(claim.job), code=error.code, message=error.message)
+            await self._fail(claim, _given_up(error.code), progress.stage)
+
+    async def _work(self, claim: Claim, progress: "Progress") -> None:
+        await progress(Stage.READ, "Reading the request.")
+        manifest = await self._read_manifest(claim)
+        await claim.note(traceparent=manifest.traceparent)
+        await progress.accepted()
+        try:
+            async with asyncio.timeout(self._seconds_left(manifest)):
+                drop = Drop(claim.job, claim.epoch, manifest)
+                answer = await self._flows[claim.status.flow](drop, report=progress)
+        except TimeoutError as error:
+            message = "This took too long. Ask for less at once, or drop smaller files."
+            raise Permanent(FailureCode.CODE_TIMEOUT, message) from error
+        await claim.end(
+            results.Completed(
+                **_identity(claim),
+                answer=answer.text,
+                files=answer.files,
+                notes=answer.notes,
+                seconds=progress.seconds(),
+            )
+        )
+        log.info("job.completed", job=str(claim.job), files=len(answer.files))
+
+    async def _read_manifest(self, claim: Claim) -> Manifest:
+        key = ManifestKey(claim.job, claim.status.flow)
+        try:
+            stored = await self._store.get(claim.job.manifest_key(key.flow), max_bytes=MAX_MANIFEST_BYTES)
+        except ObjectMissing as error:
+            raise _ManifestGone from error
+        try:
+            return parse_manifest(stored.body, key, bucket=self._store.bucket)
+        except ManifestError as error:
+            raise Permanent(error.code, error.message) from error
+
+    def _seconds_left(self, manifest: Manifest) -> float:
+        expires = manifest.created_at + MAX_LIFE
+        if manifest.expires_at is not None:
+            expires = min(expires, manifest.expires_at)
+        left = (expires - self._now()).total_seconds()
+        if left <= 0:
+            raise Permanent(FailureCode.EXPIRED, "This request has expired. Drop the files again to have it answered.")
+        return min(left, self._policy.seconds)
+
+    async def _fail(self, claim: Claim, error: Permanent, stage: Stage | None) -> None:
+        log.info("job.failed", job=str(claim.job), code=error.code, stage=stage, message=error.message)
+        await claim.end(results.Failed(**_identity(claim), code=error.code, message=error.message, stage=stage))
+
+    async def _try_again(self, claim: Claim, error: Transient) -> Outcome:
+        await self._abandon(claim, counts=True)
+        longest = self._policy.retry_base_seconds * 2**claim.status.attempts
+        delay = random.uniform(0, longest)  # noqa: S311 - spreads load, guards nothing
+        log.warning("job.retry", job=str(claim.job), code=error.code, message=error.message, delay_seconds=delay)
+        return Retry(delay)
+
+    async def _abandon(self, claim: Claim, *, counts: bool) -> None:
+        """Leave nothing of this attempt behind and let anybody claim the job."""
+        await remove_results(self._store, claim.job, epoch=claim.epoch)
+        try:
+            await claim.give_back(counts=counts)
+        except ClaimLost:
+            log.info("job.taken_meanwhile", job=str(claim.job))
+
+
+class Progress:
+    """Tells the user where the job is, and remembers how long each stage took."""
+
+    def __init__(self, claim: Claim, events: EventSink) -> None:
+        self._claim = claim
+        self._events = events
+        self._step = 0
+        self._entered: dict[Stage, float] = {}
+        self.stage: Stage | None = claim.status.stage
+
+    async def __call__(self, stage: Stage, detail: str) -> None:
+        """See ``consumers.ports.Report``."""
+        self.stage = stage
+        self._entered.setdefault(stage, time.monotonic())
+        self._step += 1
+        await self._claim.note(stage=stage, detail=detail)
+        if self._step > 1:
+            await self._publish(
+                results.Progress(
+                    **_identity(self._claim), epoch=self._claim.epoch, step=self._step, stage=stage, detail=detail
+                )
+            )
+
+    async def accepted(self) -> None:
+        await self._publish(results.Accepted(**_identity(self._claim), epoch=self._claim.epoch))
+
+    def seconds(self) -> dict[Stage, float]:
+        """From each stage's beginning to the next one's, the last one's to now."""
+        begins = [*self._entered.values(), time.monotonic()]
+        return {
+            stage: round(until - since, 3)
+            for stage, (since, until) in zip(self._entered, pairwise(begins), strict=True)
+        }
+
+    async def _publish(self, data: results.Accepted | results.Progress) -> None:
+        status = self._claim.status
+        try:
+            await self._events.publish(event_of(data, time=status.updated_at, traceparent=status.traceparent))
+        except Transient as error:
+            # status.json has it too; only the terminal event must not be lost.
+            log.warning("job.progress_not_published", job=str(self._claim.job), message=error.message)
+
+
+async def finish(claim: Claim, *, store: ObjectStore, events: EventSink, bury: Bury) -> None:
+    """What follows the terminal write; each step may be repeated, by this worker or another.
+
+    publish → dead letter → mark published → remove the uploads and what other epochs left.
+    """
+    ended = claim.status
+    if not ended.published:
+        await events.publish(ended.end_event())
+        if isinstance(ended.outcome, FailedOutcome) and ended.outcome.data.code in OPERATOR_CODES:
+            await bury(_letter(ended, ended.outcome.data))
+        try:
+            await claim.mark_published()
+        except ClaimLost:
+            log.info("job.finished_by_another", job=str(claim.job))
+    await remove_uploads(store, claim.job)
+    kept = claim.epoch if isinstance(ended.outcome, CompletedOutcome) else None
+    await remove_results(store, claim.job, but_epoch=kept)
+
+
+def _identity(claim: Claim) -> dict[str, Any]:
+    return {"session_id": claim.job.session_id, "job_id": claim.job.job_id, "flow": claim.status.flow}
+
+
+def _given_up(code: FailureCode) -> Permanent:
+    return Permanent(
+        code,
+        "We could not answer this although we tried several times. Please try again later; our team has been told.",
+    )
+
+
+def _letter(ended: JobStatus, failed: results.Failed) -> DeadLetter:
+    return DeadLetter(
+        code=failed.code,
+        reason=failed.message,
+        worker=ended.worker,
+        at=ended.ended_at or ended.updated_at,
+        session_id=failed.session_id,
+        job_id=failed.job_id,
+        stage=failed.stage,
+        attempts=ended.attempts,
+        traceparent=ended.traceparent,
+    )

@@ -1,0 +1,209 @@
+"""The ledger: status.json, claimed, renewed and ended by conditional writes, fenced by ``epoch``.
+
+Whoever holds the newest ETag may write. A writer that was overtaken meets PreconditionFailed, which
+is ClaimLost: it stops, and publishes nothing.
+"""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Never
+
+from pydantic import ValidationError
+
+from consumers.errors import ClaimLost, HeldElsewhere, ObjectMissing, PreconditionFailed
+from consumers.ports import ObjectStore
+from events.keys import Flow, JobRef, ManifestKey
+from events.results import Completed, Failed
+from events.status import CompletedOutcome, FailedOutcome, JobStatus, State
+
+MAX_STATUS_BYTES = 1024 * 1024
+JSON = "application/json"
+_ENDING_TRIES = 10
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Claim:
+    """The job is ours. Writes are made one after another; each needs the ETag of the one before."""
+
+    def __init__(self, ledger: "Ledger", status: JobStatus, etag: str) -> None:
+        self._ledger = ledger
+        self._etag = etag
+        self._writing = asyncio.Lock()
+        self.status = status
+
+    @property
+    def job(self) -> JobRef:
+        return self.status.ref
+
+    @property
+    def epoch(self) -> int:
+        return self.status.epoch
+
+    async def keep(self, *, every_seconds: float) -> Never:
+        """Renew for as long as this runs; raises ClaimLost when the job is no longer ours."""
+        while True:
+            await asyncio.sleep(every_seconds)
+            await self._write()
+
+    async def note(self, **facts: Any) -> None:
+        """Keep fields of the status: the stage reached, the trace that the job belongs to."""
+        await self._write(**facts)
+
+    async def end(self, outcome: Completed | Failed) -> JobStatus:
+        """The one terminal write; raises ClaimLost."""
+        await self._write(**self._ledger.terminal(outcome))
+        return self.status
+
+    async def mark_published(self) -> None:
+        await self._write(published=True)
+
+    async def give_back(self, *, counts: bool) -> None:
+        """Let anybody claim the job again; ``counts`` says whether this was an attempt."""
+        attempts = self.status.attempts if counts else self.status.attempts - 1
+        await self._write(state=State.WAITING, claim_expires_at=None, attempts=attempts)
+
+    async def _write(self, **changes: Any) -> None:
+        async with self._writing:
+            try:
+                self.status, self._etag = await self._ledger.replace(self.status, self._etag, **changes)
+            except ClaimLost:
+                # A write of ours that was cancelled half-way may have been applied: then it is still our claim.
+                found = await self._ledger.read(self.job)
+                if found is None or not self._is_ours(found[0]):
+                    raise
+                self.status, self._etag = await self._ledger.replace(self.status, found[1], **changes)
+
+    def _is_ours(self, status: JobStatus) -> bool:
+        def holder(of: JobStatus) -> tuple[str, int, bool]:
+            return of.worker, of.epoch, of.is_terminal
+
+        return holder(status) == holder(self.status)
+
+
+class Ledger:
+    """Claims jobs for one worker."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        *,
+        worker: str,
+        claim_seconds: float,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._store = store
+        self._worker = worker
+        self._claim_time = timedelta(seconds=claim_seconds)
+        self._now = now
+
+    async def claim(self, key: ManifestKey) -> Claim:
+        """Take the job, or take it over from a claim that has run out.
+
+        The claim's status is terminal where the job has ended already: then nothing was written, and
+        all that may be left is to publish.
+
+        Raises:
+            HeldElsewhere: a live claim has the job, or won the race for it.
+        """
+        found = await self.read(key.job)
+        try:
+            if found is None:
+                return await self._claim_new(key)
+            return await self._take_over(*found)
+        except (PreconditionFailed, ClaimLost):
+            raise HeldElsewhere(self._now() + timedelta(seconds=1)) from None
+
+    async def read(self, job: JobRef) -> tuple[JobStatus, str] | None:
+        """The job's status and its ETag, or None if nobody has claimed it yet."""
+        try:
+            stored = await self._store.get(job.status_key, max_bytes=MAX_STATUS_BYTES)
+        except ObjectMissing:
+            return None
+        try:
+            return JobStatus.model_validate_json(stored.body), stored.etag
+        except ValidationError as error:
+            raise RuntimeError(f"status.json of {job} is not ours to read") from error
+
+    async def end_now(self, job: JobRef, flow: Flow, outcome: Failed) -> Claim:
+        """End the job whoever holds it. The claim's status tells how it really ended.
+
+        A job that has ended already stays as it is.
+        """
+        for _ in range(_ENDING_TRIES):
+            found = await self.read(job)
+            try:
+                if found is None:
+                    first = self._fresh(job, flow).model_copy(update=self.terminal(outcome))
+                    return Claim(self, first, await self._put_new(first))
+                claim = Claim(self, *found)
+                if not claim.status.is_terminal:
+                    await claim.end(outcome)
+            except (PreconditionFailed, ClaimLost):
+                continue
+            else:
+                return claim
+        raise HeldElsewhere(self._now() + timedelta(seconds=1))
+
+    async def replace(self, status: JobStatus, etag: str, **changes: Any) -> tuple[JobStatus, str]:
+        """Write the next version over exactly this one; raises ClaimLost."""
+        now = self._now()
+        renewed = {"claim_expires_at": now + self._claim_time} if status.state is State.RUNNING else {}
+        following = status.model_copy(update={"updated_at": now, **renewed, **changes})
+        try:
+            return following, await self._store.put_over(
+                status.ref.status_key, _body(following), etag=etag, media_type=JSON
+            )
+        except PreconditionFailed as error:
+            raise ClaimLost(f"{status.ref} is no longer ours") from error
+
+    def terminal(self, outcome: Completed | Failed) -> dict[str, Any]:
+        """The changes that end a job."""
+        ended = CompletedOutcome(data=outcome) if isinstance(outcome, Completed) else FailedOutcome(data=outcome)
+        return {"state": State(ended.state), "claim_expires_at": None, "ended_at": self._now(), "outcome": ended}
+
+    async def _claim_new(self, key: ManifestKey) -> Claim:
+        status = self._fresh(key.job, key.flow)
+        return Claim(self, status, await self._put_new(status))
+
+    async def _take_over(self, status: JobStatus, etag: str) -> Claim:
+        if status.is_terminal:
+            return Claim(self, status, etag)
+        now = self._now()
+        if status.is_held(now) and status.claim_expires_at is not None:
+            raise HeldElsewhere(status.claim_expires_at)
+        taken = await self.replace(
+            status,
+            etag,
+            state=State.RUNNING,
+            epoch=status.epoch + 1,
+            attempts=status.attempts + 1,
+            worker=self._worker,
+            claim_expires_at=now + self._claim_time,
+        )
+        return Claim(self, *taken)
+
+    def _fresh(self, job: JobRef, flow: Flow) -> JobStatus:
+        now = self._now()
+        return JobStatus(
+            session_id=job.session_id,
+            job_id=job.job_id,
+            flow=flow,
+            state=State.RUNNING,
+            epoch=1,
+            attempts=1,
+            worker=self._worker,
+            accepted_at=now,
+            updated_at=now,
+            claim_expires_at=now + self._claim_time,
+        )
+
+    async def _put_new(self, status: JobStatus) -> str:
+        return await self._store.put_new(status.ref.status_key, _body(status), media_type=JSON)
+
+
+def _body(status: JobStatus) -> bytes:
+    return status.model_dump_json(exclude_none=True).encode()

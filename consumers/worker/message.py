@@ -1,0 +1,108 @@
+"""One message: leased, read, handed to who does it, settled. The one boundary that catches everything."""
+
+import json
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+
+from consumers.errors import HeldElsewhere, JobError, LeaseLost, QueueMessageLost, Transient
+from consumers.ports import DeadLetters, Message, WorkQueue
+from consumers.worker.job import Bury
+from consumers.worker.keep import while_kept
+from consumers.worker.lease import keep_lease
+from consumers.worker.ledger import utc_now
+from consumers.worker.outcome import Completed, DeadLetter, Failed, Outcome, Released, Retry, settle, worst
+from events.keys import ControlKey, ManifestKey, parse_control_key, parse_manifest_key
+from events.notification import NotificationError, ObjectCreated, parse_notification
+
+log = structlog.get_logger(__name__)
+
+_RETRY_SECONDS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """Who does what a key asks for."""
+
+    manifest: Callable[[ManifestKey, Bury], Awaitable[Outcome]]
+    control: Callable[[ControlKey, Bury], Awaitable[Outcome]]
+
+
+class MessageHandler:
+    """Takes one received message to its one outcome, whatever is in it."""
+
+    def __init__(
+        self,
+        handlers: Handlers,
+        *,
+        bucket: str,
+        dead_letters: DeadLetters,
+        worker: str,
+        visibility_seconds: int,
+    ) -> None:
+        self._handlers = handlers
+        self._bucket = bucket
+        self._dead_letters = dead_letters
+        self._worker = worker
+        self._visibility_seconds = visibility_seconds
+
+    async def handle(self, queue: WorkQueue, message: Message) -> None:
+        """Never raises but for cancellation: then the message is given back at once."""
+        try:
+            lease = keep_lease(queue, message, visibility_seconds=self._visibility_seconds)
+            outcome = await while_kept(lease, self._outcome(message), name=f"message {message.message_id}")
+        except LeaseLost as lost:
+            log.warning("message.lease_lost", queue=queue.name, message_id=message.message_id, reason=str(lost))
+            return
+        except BaseException:
+            await self._settle(queue, message, Released())
+            raise
+        await self._settle(queue, message, outcome)
+
+    async def _outcome(self, message: Message) -> Outcome:
+        try:
+            created = parse_notification(message.body)
+            return worst([await self._one(record, message) for record in created])
+        except NotificationError as error:
+            return self._refused("notification", str(error))
+        except HeldElsewhere as held:
+            return Released((held.until - utc_now()).total_seconds())
+        except Transient as error:
+            log.warning("message.retry", message_id=message.message_id, code=error.code, reason=error.message)
+        except Exception as error:
+            detail = error.message if isinstance(error, JobError) else repr(error)
+            log.exception("message.failed", message_id=message.message_id, reason=detail)
+        return Retry(random.uniform(1, _RETRY_SECONDS))  # noqa: S311 - spreads load, guards nothing
+
+    async def _one(self, created: ObjectCreated, message: Message) -> Outcome:
+        if created.bucket != self._bucket:
+            return self._refused("foreign_bucket", f"Bucket {created.bucket} is not ours.")
+        manifest = parse_manifest_key(created.key)
+        if manifest is not None:
+            return await self._handlers.manifest(manifest, self._burier(message))
+        control = parse_control_key(created.key)
+        if control is not None:
+            return await self._handlers.control(control, self._burier(message))
+        return self._refused("unknown_key", f"Key {json.dumps(created.key)} asks for nothing that we know.")
+
+    def _burier(self, message: Message) -> Bury:
+        async def bury(letter: DeadLetter) -> None:
+            await self._dead_letters.send(letter.envelope(message))
+
+        return bury
+
+    def _refused(self, code: str, reason: str) -> Outcome:
+        log.warning("message.refused", code=code, reason=reason)
+        return Failed(DeadLetter(code=code, reason=reason, worker=self._worker, at=utc_now()))
+
+    async def _settle(self, queue: WorkQueue, message: Message, outcome: Outcome) -> None:
+        try:
+            await settle(queue, message, outcome, dead_letters=self._dead_letters)
+        except (Transient, QueueMessageLost) as error:
+            # It comes back when its visibility ends, and the ledger knows how far it was.
+            log.warning("message.not_settled", message_id=message.message_id, reason=str(error))
+        else:
+            if not isinstance(outcome, Completed):
+                log.info("message.settled", message_id=message.message_id, outcome=type(outcome).__name__.lower())

@@ -1,0 +1,130 @@
+"""The worker, wired: settings in, everything that runs out."""
+
+import asyncio
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from consumers.analyst import Analyst
+from consumers.answering import Answering
+from consumers.data_visualization import visualize_data
+from consumers.delivery.download import Downloads
+from consumers.llm_service import Budget, OpenAILanguageModel
+from consumers.ports import LanguageModel, Limits, Sandbox
+from consumers.preprocessing.prepare import FileLimits, Preprocessor
+from consumers.process_query import process_query
+from consumers.sandbox.bwrap import BwrapSandbox
+from consumers.session_control import session_control
+from consumers.worker.drain import run_until
+from consumers.worker.job import JobPolicy, JobTransaction
+from consumers.worker.ledger import Ledger
+from consumers.worker.message import Handlers, MessageHandler
+from consumers.worker.poll import Poller
+from events.keys import Flow
+from infra.clients import Clients
+from infra.provision import Stack
+from infra.s3_store import S3ObjectStore
+from infra.settings import Settings
+from infra.sqs_queue import SqsDeadLetters, SqsEventSink, SqsQueue
+
+CONTROL_LANES = 2
+
+
+def worker_name() -> str:
+    """Unique to this start of the process: the ledger tells two holders apart by it."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+
+
+async def run_worker(settings: Settings, stack: Stack, stop: asyncio.Event) -> None:
+    """Work off the stack's queues until ``stop`` is set, then drain.
+
+    Raises:
+        SandboxUnavailable: this machine cannot hold untrusted code.
+    """
+    sandbox = BwrapSandbox()
+    await sandbox.probe()
+    async with Clients(settings) as clients, language_model(settings) as model:
+        pollers = _pollers(settings, stack, clients, model, sandbox)
+        await run_until(stop, pollers, drain_seconds=settings.drain_seconds)
+
+
+@asynccontextmanager
+async def language_model(settings: Settings) -> AsyncIterator[LanguageModel]:
+    async with OpenAILanguageModel(
+        base_url=settings.openai_base_url,
+        api_key=settings.openai_api_key.get_secret_value(),
+        model=settings.llm_model,
+        timeout_seconds=settings.llm_timeout_seconds,
+        max_reply_tokens=settings.llm_max_reply_tokens,
+        attempts=settings.llm_attempts,
+    ) as model:
+        yield model
+
+
+def _pollers(
+    settings: Settings, stack: Stack, clients: Clients, model: LanguageModel, sandbox: Sandbox
+) -> list[Poller]:
+    name = worker_name()
+    urls = stack.queue_urls
+    store = S3ObjectStore(clients.s3, stack.bucket)
+    events = SqsEventSink(clients.control, urls["results"])
+    ledger = Ledger(store, worker=name, claim_seconds=settings.claim_seconds)
+    run_limits = Limits(
+        wall_seconds=settings.sandbox_wall_seconds,
+        cpu_seconds=round(settings.sandbox_wall_seconds),
+        memory_bytes=settings.sandbox_memory_bytes,
+    )
+    answering = Answering(
+        preprocessor=Preprocessor(
+            store,
+            sandbox,
+            limits=FileLimits(file_bytes=settings.max_file_bytes, drop_bytes=settings.max_drop_bytes),
+            run_limits=run_limits,
+        ),
+        analyst=Analyst(model=model, sandbox=sandbox, attempts=settings.llm_attempts, limits=run_limits),
+        budget=Budget,
+        sample_rows=settings.llm_sample_rows,
+    )
+    needs = {
+        "answering": answering,
+        "downloads": Downloads(store, sandbox, limits=run_limits, max_bytes=settings.max_result_bytes),
+        "scratch_root": settings.scratch,
+    }
+    jobs = JobTransaction(
+        {Flow.QUERY: partial(process_query, **needs), Flow.VISUALIZATION: partial(visualize_data, **needs)},
+        ledger=ledger,
+        store=store,
+        events=events,
+        policy=JobPolicy(
+            attempts=settings.job_attempts,
+            seconds=settings.job_seconds,
+            heartbeat_seconds=settings.heartbeat_seconds,
+            retry_base_seconds=settings.retry_base_seconds,
+        ),
+    )
+    handler = MessageHandler(
+        Handlers(
+            manifest=jobs.run, control=partial(session_control, ledger=ledger, store=store, events=events)
+        ),
+        bucket=stack.bucket,
+        dead_letters=SqsDeadLetters(clients.control, urls["dead_letters"]),
+        worker=name,
+        visibility_seconds=settings.visibility_seconds,
+    )
+    return [
+        Poller(
+            SqsQueue(clients.polls, clients.control, name=queue, url=urls[queue]),
+            handler.handle,
+            lanes=lanes,
+            wait_seconds=settings.receive_wait_seconds,
+            visibility_seconds=settings.visibility_seconds,
+        )
+        for queue, lanes in (
+            ("queries", settings.lanes),
+            ("visualizations", settings.lanes),
+            ("controls", CONTROL_LANES),
+        )
+    ]

@@ -1,0 +1,178 @@
+"""A real HTTP proxy between a client and its endpoint, which misbehaves where a test asks it to."""
+
+import http.client
+import socket
+import struct
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import urlsplit
+
+PER_HOP = {"connection", "transfer-encoding", "content-length", "keep-alive"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Answer in the endpoint's place; nothing is forwarded."""
+
+    status: int
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DropReply:
+    """Forward the request, then cut the connection instead of replying."""
+
+
+@dataclass(frozen=True)
+class CutBody:
+    """Forward, reply with the head and so many bytes of the body, then cut the connection."""
+
+    after: int
+    politely: bool = False
+
+
+@dataclass(frozen=True)
+class AddHeaders:
+    """Forward, and reply with more headers than the endpoint gave."""
+
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Keep the request back until the test lets it go; then forward it."""
+
+    arrived: threading.Event = field(default_factory=threading.Event)
+    let_go: threading.Event = field(default_factory=threading.Event)
+
+
+Fault = Answer | DropReply | CutBody | AddHeaders | Hold
+
+
+def s3_error(status: int, code: str) -> Answer:
+    body = f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>{code}</Message></Error>'
+    return Answer(status, body.encode(), {"Content-Type": "application/xml"})
+
+
+def sqs_error(status: int, code: str, message: str = "") -> Answer:
+    body = f'{{"__type": "com.amazonaws.sqs#{code}", "message": "{message}"}}'
+    headers = {"Content-Type": "application/x-amz-json-1.0", "x-amzn-query-error": f"{code};Sender"}
+    return Answer(status, body.encode(), headers)
+
+
+@dataclass
+class _Rule:
+    fault: Fault
+    method: str
+    part_of_path: str
+    times: int
+
+
+class FaultyProxy:
+    """``endpoint`` is where clients go; ``requests`` is what came, as ``"PUT /bucket/key?query"``."""
+
+    def __init__(self, upstream: str) -> None:
+        self._upstream = urlsplit(upstream).netloc
+        self._rules: list[_Rule] = []
+        self._lock = threading.Lock()
+        self.requests: list[str] = []
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("_Bound", (_Handler,), {"proxy": self}))
+        self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def on(self, method: str, part_of_path: str, fault: Fault, *, times: int = 1) -> None:
+        """Do this to the next so many requests of a method whose path and query hold the given part."""
+        self._rules.append(_Rule(fault, method, part_of_path, times))
+
+    def count(self, method: str, part_of_path: str = "") -> int:
+        return sum(line.startswith(f"{method} ") and part_of_path in line for line in self.requests)
+
+    def take_fault(self, method: str, path: str) -> Fault | None:
+        with self._lock:
+            self.requests.append(f"{method} {path}")
+            for rule in self._rules:
+                if rule.times > 0 and rule.method == method and rule.part_of_path in path:
+                    rule.times -= 1
+                    return rule.fault
+        return None
+
+    def forget(self) -> None:
+        """No more faults, and nothing has come yet."""
+        self._rules.clear()
+        self.requests.clear()
+
+    def forward(
+        self, method: str, path: str, headers: dict[str, str], body: bytes
+    ) -> tuple[http.client.HTTPResponse, bytes]:
+        with closing(http.client.HTTPConnection(self._upstream, timeout=30)) as connection:
+            connection.request(method, path, body, headers)
+            reply = connection.getresponse()
+            return reply, reply.read()
+
+    @contextmanager
+    def running(self) -> Iterator["FaultyProxy"]:
+        thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self._server.shutdown()
+            thread.join()
+            self._server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    proxy: FaultyProxy
+
+    def _serve(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        fault = self.proxy.take_fault(self.command, self.path)
+        if isinstance(fault, Answer):
+            self._reply(fault.status, fault.headers, fault.body, len(fault.body))
+            return
+        if isinstance(fault, Hold):
+            fault.arrived.set()
+            fault.let_go.wait(30)
+        headers = {name: value for name, value in self.headers.items() if name.lower() != "expect"}
+        reply, content = self.proxy.forward(self.command, self.path, headers, body)
+        # That of a HEAD speaks of a body that does not come.
+        length = int(reply.headers.get("Content-Length", len(content)))
+        if isinstance(fault, DropReply):
+            self._reset()
+            return
+        more = fault.headers if isinstance(fault, AddHeaders) else {}
+        kept = {name: value for name, value in reply.headers.items() if name.lower() not in PER_HOP}
+        if isinstance(fault, CutBody):
+            self._reply(reply.status, kept, content[: fault.after], length)
+            if not fault.politely:
+                self._reset()
+            self.close_connection = True
+            return
+        self._reply(reply.status, {**kept, **more}, content, length)
+
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _serve  # noqa: N815 - http.server's names
+
+    def _reply(self, status: int, headers: Mapping[str, str], body: bytes, length: int) -> None:
+        try:
+            self.send_response_only(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(length))
+            self.end_headers()
+            self.wfile.write(body)
+        except OSError:
+            self.close_connection = True  # the client has gone
+
+    def _reset(self) -> None:
+        # Lingering for zero seconds makes close() send RST.
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+        self.close_connection = True
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - http.server's name
+        pass

@@ -189,7 +189,7 @@ class Analyst:
         try:
             ran = await self._sandbox.run(self._task(attempt.number, code, question))
         except SandboxError as error:
-            return replace(attempt, problem=_problem(error), printed=error.printed)
+            return replace(attempt, problem=_problem(error, code), printed=error.printed)
         attempt = replace(attempt, printed=ran.printed)
         try:
             told = _GuestReport.model_validate(ran.value)
@@ -236,6 +236,9 @@ _WORDS: dict[type[SandboxError], _Problem] = {
     SandboxOutput: _Problem(FailureCode.CODE_OUTPUT, "The code printed or wrote too much. Do not print."),
     SandboxCrash: _Problem(FailureCode.CODE_FAILED, "The code ended the Python process. Use plain pandas only."),
 }
+_TAMPERED = _Problem(
+    FailureCode.CODE_FAILED, "The code interfered with how its result is saved. Use plain pandas only."
+)
 
 
 def _words_for_the_model(done: list[_Attempt]) -> str:
@@ -246,19 +249,9 @@ def _words_for_the_model(done: list[_Attempt]) -> str:
     return prompts.SAME_PROGRAM + words if repeats else words
 
 
-_EMPTY = _Problem(
-    FailureCode.RESULT_EMPTY,
-    "The code ran, but its result is empty: no row passed the filters and joins. Check them against the data. "
-    "A date equals a whole day only: for a month, compare `.dt.year` and `.dt.month`.",
-)
-_TAMPERED = _Problem(
-    FailureCode.CODE_FAILED, "The code interfered with how its result is saved. Use plain pandas only."
-)
-
-
-def _problem(error: SandboxError) -> _Problem:
+def _problem(error: SandboxError, code: str) -> _Problem:
     if isinstance(error, GuestRefusal) and error.code == FailureCode.RESULT_EMPTY:
-        return _EMPTY
+        return _Problem(FailureCode.RESULT_EMPTY, prompts.empty_words(code))
     if isinstance(error, GuestError):
         # The class's name says nothing to the model: the text after it does.
         words = without_control_characters(str(error)).removeprefix("CodeError: ")

@@ -41,14 +41,12 @@ The tables are already loaded: there are no files to read, no network and no dis
 Aggregate first, then assign the Altair chart to `chart`.
 Use the column names exactly as they are given. Dates are datetime64.
 
-Example, for other tables. Request: A line chart of hours per month and team.
+Example, for another table. Request: A line chart of hours per month.
 ```python
-df1 = tables['work.csv']
-df2 = tables['staff.csv']
-data = df1.merge(df2, on='staff_id')
-data['month'] = data['day'].dt.strftime('%Y-%m')
-data = data.groupby(['month', 'team'])['hours'].sum().reset_index()
-chart = alt.Chart(data).mark_line().encode(x='month', y='hours', color='team')
+df = tables['work.csv']
+df['month'] = df['day'].dt.strftime('%Y-%m')
+data = df.groupby('month')['hours'].sum().reset_index()
+chart = alt.Chart(data).mark_line().encode(x='month', y='hours')
 ```""",
 }
 
@@ -90,6 +88,20 @@ def _opening(tables: Sequence[str]) -> str:
     else:
         lines = [f"df{number} = tables[{name!r}]" for number, name in enumerate(tables[:MAX_OPENING_TABLES], start=1)]
     return "\n".join(["```python", *lines, "```"])
+
+
+_DATE_TEXT = re.compile(r"""['"]\d{4}-\d{2}""")
+_TRUTH_TEXT = re.compile(r"""['"](?:True|False)['"]""")
+
+
+def empty_words(code: str) -> str:
+    """What to tell of an empty result: the commonest reasons, when the code shows their signs."""
+    words = "The code ran, but its result is empty: no row passed the filters and joins. Check them against the data."
+    if _DATE_TEXT.search(code):
+        words += " A date equals one whole day only: for a month, compare `.dt.year` and `.dt.month`."
+    if _TRUTH_TEXT.search(code):
+        words += " True and False are written without quotes."
+    return words
 
 
 # An address in memory differs from run to run; with it, the same failure would ask something new.

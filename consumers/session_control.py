@@ -5,7 +5,6 @@ that it finds; the second comes when their claims would have run out, and remove
 still have written before it noticed.
 """
 
-from collections import defaultdict
 from datetime import datetime
 
 import structlog
@@ -33,20 +32,15 @@ async def session_control(
 
 
 async def _close(session_id: str, canceller: "_Canceller", store: ObjectStore) -> Outcome:
-    keys_of: defaultdict[JobRef | None, list[str]] = defaultdict(list)
-    async for found in store.list(session_prefix(session_id)):
-        parsed = parse_job_key(found.key)
-        keys_of[parsed[0] if parsed else None].append(found.key)
+    jobs = {parsed[0] async for found in store.list(session_prefix(session_id)) if (parsed := parse_job_key(found.key))}
+    held = {job: until for job in sorted(jobs) if (until := await canceller.cancel(job, "The session was closed."))}
 
-    held_until: list[datetime] = []
-    for job, keys in keys_of.items():
-        until = await canceller.cancel(job, "The session was closed.") if job else None
-        if until is not None:
-            held_until.append(until)
-            keys.remove(job.status_key) if job else None
-        await store.delete([key for key in keys if key != close_key(session_id)])
-    if held_until:
-        return Released((max(held_until) - utc_now()).total_seconds() + 1)
+    # The ledger of a job that may still run stays until the second pass: it is what stops the job's worker.
+    kept = {close_key(session_id), *(job.status_key for job in held)}
+    found = [stored.key async for stored in store.list(session_prefix(session_id))]
+    await store.delete([key for key in found if key not in kept])
+    if held:
+        return Released((max(held.values()) - utc_now()).total_seconds() + 1)
     await store.delete([close_key(session_id)])
     log.info("session.closed", session_id=session_id)
     return Completed()

@@ -6,40 +6,34 @@ it was found under included, and every breach names its code, the entry and the 
 
 import base64
 import re
-import unicodedata
-from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    AliasChoices,
-    AwareDatetime,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
 
+from events.fields import (
+    ON_ONE_LINE,
+    Crc32,
+    DisplayName,
+    FileSize,
+    HttpsUrl,
+    Index,
+    Moment,
+    PageCount,
+    Query,
+    S3Key,
+    TraceParent,
+)
 from events.json_object import JsonError, in_words, load_object
 from events.keys import Id, ManifestKey, belongs_to_session
-from events.results import FailureCode, TraceParent
+from events.results import FailureCode
 from events.s3_url import keys_named
 from events.text import one_line
 
 MANIFEST_VERSION = 1
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 MAX_INLINE_BYTES = 102_400
-MAX_QUERY_CHARS = 20_000
 MAX_FILES = 100
-MAX_NAME_CHARS = 255
-MAX_KEY_BYTES = 1024
-MAX_INTEGER = 2**53 - 1
-"""What every JSON reader can hold: RFC 8259, section 6."""
 
 
 class ManifestError(ValueError):
@@ -49,50 +43,6 @@ class ManifestError(ValueError):
         self.code = code
         self.message = one_line(message)
         super().__init__(self.message)
-
-
-def _printable(text: str) -> str:
-    if any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in text):
-        raise PydanticCustomError("control_character", "must not hold control characters or line breaks")
-    return text
-
-
-def _not_blank(text: str) -> str:
-    if not text.strip():
-        raise PydanticCustomError("blank", "must say what to do with the files")
-    return text
-
-
-def _fits_s3(key: str) -> str:
-    if len(key.encode()) > MAX_KEY_BYTES:
-        raise PydanticCustomError("key_too_long", "must have at most 1,024 bytes of UTF-8, as S3 wants it")
-    return key
-
-
-_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
-
-
-def _is_rfc3339(value: Any) -> Any:
-    # pydantic also reads seconds since 1970, as numbers and as text.
-    if isinstance(value, datetime) or (isinstance(value, str) and _RFC3339.fullmatch(value)):
-        return value
-    raise PydanticCustomError("rfc3339", "must be a time with its zone, like 2026-01-31T12:00:00Z")
-
-
-def _is_near(moment: datetime) -> datetime:
-    # Further out, adding a duration may overflow.
-    if not 1970 <= moment.year < 3000:
-        raise PydanticCustomError("far_time", "must lie between the years 1970 and 2999")
-    return moment
-
-
-Line = Annotated[str, AfterValidator(_printable)]
-DisplayName = Annotated[Line, Field(min_length=1, max_length=MAX_NAME_CHARS)]
-Query = Annotated[str, StringConstraints(min_length=1, max_length=MAX_QUERY_CHARS), AfterValidator(_not_blank)]
-HttpsUrl = Annotated[Line, Field(pattern=r"^https://\S+$", max_length=2048)]
-Moment = Annotated[AwareDatetime, BeforeValidator(_is_rfc3339), AfterValidator(_is_near)]
-# Strict: a JSON true, "3" and 3.0 are no integers here.
-Index = Annotated[int, Field(strict=True, ge=0, lt=1_000_000)]
 
 
 class _Ours(BaseModel):
@@ -107,13 +57,13 @@ class FileUploadMetadata(_Ours):
     """
 
     name: DisplayName
-    type: Annotated[Line, Field(max_length=255)]
-    extension: Annotated[Line, Field(max_length=32)]
-    size: int = Field(strict=True, ge=0, le=MAX_INTEGER)
+    type: Annotated[str, Field(max_length=255), ON_ONE_LINE]
+    extension: Annotated[str, Field(max_length=32), ON_ONE_LINE]
+    size: FileSize
     index: Index
-    file_id: Annotated[Line, Field(max_length=255)] | None = None
-    page_count: Annotated[int, Field(strict=True, gt=0, le=MAX_INTEGER)] | None = None
-    s3_key: Annotated[str, Field(min_length=1, max_length=MAX_KEY_BYTES), AfterValidator(_fits_s3)] | None = Field(
+    file_id: Annotated[str, Field(max_length=255), ON_ONE_LINE] | None = None
+    page_count: PageCount | None = None
+    s3_key: S3Key | None = Field(
         default=None,
         validation_alias=AliasChoices("s3Key", "s3_key"),
         serialization_alias="s3Key",
@@ -125,19 +75,19 @@ class FileUploadMetadata(_Ours):
         serialization_alias="s3Url",
         description="Compared with bucket and s3Key, never fetched. Accepted as `s3_url` too.",
     )
-    version_id: Annotated[Line, Field(min_length=1, max_length=1024)] | None = Field(
+    version_id: Annotated[str, Field(min_length=1, max_length=1024), ON_ONE_LINE] | None = Field(
         default=None,
         validation_alias=AliasChoices("versionId", "version_id"),
         serialization_alias="versionId",
         description="The version to read. Accepted as `version_id` too.",
     )
-    etag: Annotated[Line, Field(min_length=1, max_length=128)] | None = Field(
+    etag: Annotated[str, Field(min_length=1, max_length=128), ON_ONE_LINE] | None = Field(
         default=None,
         validation_alias=AliasChoices("eTag", "etag"),
         serialization_alias="eTag",
         description="With or without its quotes. Accepted as `etag` too.",
     )
-    crc32: Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]{5}[AQgw]==$")] | None = None
+    crc32: Crc32 | None = None
 
 
 class InlineFile(_Ours):
@@ -168,7 +118,7 @@ class Spreadsheet(_Ours):
 
     url: HttpsUrl
     sheet: DisplayName | None = None
-    range: Annotated[Line, Field(min_length=1, max_length=64)] | None = None
+    range: Annotated[str, Field(min_length=1, max_length=64), ON_ONE_LINE] | None = None
 
 
 class DownloadDestination(_Ours):
@@ -193,8 +143,10 @@ Destination = Annotated[DownloadDestination | GoogleSheetDestination, Field(disc
 class Manifest(_Ours):
     """What the user hands in: files, one request, one destination.
 
-    ``destination`` is a download as xlsx unless told otherwise; a visualization delivers a chart
-    whatever it says.
+    The index rule: an entry of ``files`` without ``s3Key`` has exactly one part in ``inline``, with the
+    same ``index`` and at most 102,400 bytes; an entry with ``s3Key`` has none; no index occurs twice. At
+    least one file or spreadsheet is named. ``destination`` is a download as xlsx unless told otherwise; a
+    visualization delivers a chart whatever it says.
     """
 
     version: Literal[1]
@@ -272,15 +224,30 @@ def _validate(payload: dict[str, Any]) -> Manifest:
         return Manifest.model_validate(payload)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(_shown, first["loc"]))
-        at = f" at {where}" if where else ""
         code = FailureCode.INDEX_RULE if first["type"] == FailureCode.INDEX_RULE else FailureCode.MANIFEST_INVALID
-        raise ManifestError(code, f"The manifest is wrong{at}: {first['msg']}.") from error
+        raise ManifestError(code, f"The manifest is wrong{_place(first)}: {_rule(first)}.") from error
 
 
-def _shown(part: int | str) -> str:
+def _place(error: ErrorDetails) -> str:
     # An unknown field's name is the sender's own text.
-    return str(part) if isinstance(part, int) or re.fullmatch(r"\w{1,40}", part) else in_words(part)
+    parts = [part if re.fullmatch(r"[A-Za-z0-9_]{1,40}", part) else in_words(part) for part in map(str, error["loc"])]
+    return f" at {'.'.join(parts)}" if parts else ""
+
+
+# pydantic speaks of Python.
+_RULES = {
+    "missing": "it is missing",
+    "extra_forbidden": f"there is no such field in version {MANIFEST_VERSION}",
+    "tuple_type": "it must be an array",
+    "model_type": "it must be an object",
+    "model_attributes_type": "it must be an object",
+    "string_unicode": "it must not hold half of a surrogate pair",
+    "invalid_key": "a field's name must not hold half of a surrogate pair",
+}
+
+
+def _rule(error: ErrorDetails) -> str:
+    return _RULES.get(error["type"], error["msg"])
 
 
 def _check_index_rule(files: tuple[FileUploadMetadata, ...], inline: tuple[InlineFile, ...]) -> None:

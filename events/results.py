@@ -9,25 +9,13 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 
+from events.fields import Count, Epoch, Prose, Seconds, TraceParent
 from events.keys import Flow, Id, JobRef
-from events.text import sendable
 
 SOURCE = "/dropchute/worker"
 TYPE_PREFIX = "io.dropchute.job"
-
-
-def _sendable(value: Any) -> Any:
-    return sendable(value) if isinstance(value, str) else value
-
-
-# What users, models and sandboxes write ends in these; one odd character must not keep an event from its queue.
-Prose = Annotated[str, BeforeValidator(_sendable)]
-Count = Annotated[int, Field(ge=0)]
-Epoch = Annotated[int, Field(ge=1)]
-# W3C Trace Context, "traceparent Header".
-TraceParent = Annotated[str, Field(pattern=r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")]
 
 
 class FailureCode(StrEnum):
@@ -82,9 +70,9 @@ class _Ours(BaseModel):
 class ResultFile(_Ours):
     """One delivered object; ``size`` in bytes, ``rows`` and ``columns`` for tables."""
 
-    key: str
+    key: str = Field(min_length=1)
     name: Prose
-    media_type: str
+    media_type: str = Field(min_length=1)
     size: Count
     rows: Count | None = None
     columns: Count | None = None
@@ -127,7 +115,7 @@ class Completed(Job):
     answer: Prose | None = None
     files: tuple[ResultFile, ...] = ()
     notes: tuple[Prose, ...] = ()
-    seconds: dict[Stage, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=dict)
+    seconds: dict[Stage, Seconds] = Field(default_factory=dict)
 
 
 class Failed(Job):
@@ -181,7 +169,12 @@ class FailedEvent(_CloudEvent):
     data: Failed
 
 
-JobEvent = Annotated[AcceptedEvent | ProgressEvent | CompletedEvent | FailedEvent, Field(discriminator="type")]
+JobEvent = Annotated[
+    AcceptedEvent | ProgressEvent | CompletedEvent | FailedEvent,
+    Field(
+        discriminator="type", title="JobEvent", description="What the results queue carries: CloudEvents 1.0 in JSON."
+    ),
+]
 _ADAPTER: TypeAdapter[AcceptedEvent | ProgressEvent | CompletedEvent | FailedEvent] = TypeAdapter(JobEvent)
 
 

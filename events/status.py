@@ -7,8 +7,9 @@ from typing import Annotated, Literal, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from events.fields import Count, Epoch, Prose, TraceParent
 from events.keys import Flow, Id, JobRef
-from events.results import Completed, Count, Epoch, Failed, JobEvent, Prose, Stage, TraceParent, event_of
+from events.results import Completed, Failed, JobEvent, Stage, event_of
 
 
 class State(StrEnum):
@@ -56,7 +57,7 @@ class JobStatus(BaseModel):
     state: State
     epoch: Epoch
     attempts: Count
-    worker: str
+    worker: Prose
     accepted_at: AwareDatetime
     updated_at: AwareDatetime
     claim_expires_at: AwareDatetime | None = None
@@ -69,8 +70,9 @@ class JobStatus(BaseModel):
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
-        ended = self.state if self.state in (State.COMPLETED, State.FAILED) else None
-        if (self.outcome.state if self.outcome else None) != ended or (self.ended_at is None) != (ended is None):
+        state = State(self.outcome.state) if self.outcome else None
+        fits = self.state is state if state else self.state in (State.RUNNING, State.WAITING)
+        if not fits or (self.ended_at is None) != (state is None):
             raise PydanticCustomError("contradiction", "state, outcome and ended_at must agree")
         return self
 

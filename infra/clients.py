@@ -85,7 +85,7 @@ class _OneTry(AIOHTTPSession):
     """The SDK's transport without the second try that aiohttp makes, unasked, of every PUT, GET and DELETE."""
 
     async def _get_session(self, proxy_url: str | None) -> Any:
-        session = await super()._get_session(proxy_url)
+        session = await super()._get_session(proxy_url)  # type: ignore[misc]  # the stubs leave it out
         session._retry_connection = False  # noqa: SLF001 - there is no public way; the contract tests hold it
         return session
 

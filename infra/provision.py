@@ -30,7 +30,7 @@ __all__ = [
     "queue_names",
 ]
 
-# SQS: "When you change a queue's attributes, the change can take up to 60 seconds" (SetQueueAttributes).
+# Changed attributes take up to 60 seconds to spread: SQS API reference, SetQueueAttributes.
 SETTLE_SECONDS = 75
 SETTLE_PAUSE_SECONDS = 5
 

@@ -1,11 +1,21 @@
 """The real parts that tests run against, each started once."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from kit import Kit
 from localstack_server import localstack
+from pydantic import SecretStr
 
+from infra.clients import Clients
 from infra.embedded.cloud import EmbeddedCloud
+from infra.provision import Stack, provision
+from infra.settings import Settings
+
+# A developer's shell may point at another stack; the tests bring their own.
+for name in [name for name in os.environ if name.startswith(("AWS_", "DROPCHUTE_", "OPENAI_", "LLM_"))]:
+    del os.environ[name]
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +35,42 @@ def endpoint_url(request: pytest.FixtureRequest) -> str:
     """Every test that takes this runs against each of them."""
     url: str = request.getfixturevalue(f"{request.param}_endpoint")
     return url
+
+
+@pytest.fixture(scope="session")
+def stacks() -> dict[str, Stack]:
+    """The stacks that are there already, by endpoint."""
+    return {}
+
+
+@pytest.fixture
+def settings(endpoint_url: str) -> Settings:
+    """Settings for a stack on the endpoint, quick where waiting proves nothing."""
+    return Settings(
+        _env_file=None,
+        aws_endpoint_url=endpoint_url,
+        aws_access_key_id="test",
+        aws_secret_access_key=SecretStr("test"),
+        bucket="dropchute-tests",
+        stack="tests",
+        receive_wait_seconds=1,
+        heartbeat_seconds=0.2,
+        retry_base_seconds=0.1,
+        visibility_seconds=10,
+    )
+
+
+@pytest.fixture
+def stack(settings: Settings, stacks: dict[str, Stack]) -> Stack:
+    endpoint = str(settings.aws_endpoint_url)
+    if endpoint not in stacks:
+        stacks[endpoint] = provision(settings)
+    return stacks[endpoint]
+
+
+@pytest.fixture
+async def kit(settings: Settings, stack: Stack) -> AsyncIterator[Kit]:
+    async with Clients(settings) as clients:
+        kit = Kit(settings, stack, clients)
+        await kit.empty_queues()
+        yield kit

@@ -3,6 +3,7 @@
 import http.client
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -45,8 +46,9 @@ class AddHeaders:
 
 @dataclass(frozen=True)
 class Hold:
-    """Keep the request back until the test lets it go; then forward it."""
+    """Keep the request back until the test lets it go; then forward it, or answer."""
 
+    then: Answer | None = None
     arrived: threading.Event = field(default_factory=threading.Event)
     let_go: threading.Event = field(default_factory=threading.Event)
 
@@ -81,7 +83,7 @@ class FaultyProxy:
         self._rules: list[_Rule] = []
         self._lock = threading.Lock()
         self.requests: list[str] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("_Bound", (_Handler,), {"proxy": self}))
+        self._server = _Server(("127.0.0.1", 0), type("_Bound", (_Handler,), {"proxy": self}))
         self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def on(self, method: str, part_of_path: str, fault: Fault, *, times: int = 1) -> None:
@@ -125,6 +127,13 @@ class FaultyProxy:
             self._server.server_close()
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        # A client that hangs up is part of the game.
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     proxy: FaultyProxy
@@ -132,12 +141,13 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         fault = self.proxy.take_fault(self.command, self.path)
-        if isinstance(fault, Answer):
-            self._reply(fault.status, fault.headers, fault.body, len(fault.body))
-            return
         if isinstance(fault, Hold):
             fault.arrived.set()
             fault.let_go.wait(30)
+            fault = fault.then
+        if isinstance(fault, Answer):
+            self._reply(fault.status, fault.headers, fault.body, len(fault.body))
+            return
         headers = {name: value for name, value in self.headers.items() if name.lower() != "expect"}
         reply, content = self.proxy.forward(self.command, self.path, headers, body)
         # That of a HEAD speaks of a body that does not come.

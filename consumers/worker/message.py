@@ -19,8 +19,6 @@ from events.notification import NotificationError, ObjectCreated, parse_notifica
 
 log = structlog.get_logger(__name__)
 
-_RETRY_SECONDS = 30
-
 
 @dataclass(frozen=True, slots=True)
 class Handlers:
@@ -41,12 +39,14 @@ class MessageHandler:
         dead_letters: DeadLetters,
         worker: str,
         visibility_seconds: int,
+        retry_seconds: float = 30,
     ) -> None:
         self._handlers = handlers
         self._bucket = bucket
         self._dead_letters = dead_letters
         self._worker = worker
         self._visibility_seconds = visibility_seconds
+        self._retry_seconds = retry_seconds
 
     async def handle(self, queue: WorkQueue, message: Message) -> None:
         """Never raises but for cancellation: then the message is given back at once."""
@@ -74,7 +74,7 @@ class MessageHandler:
         except Exception as error:
             detail = error.message if isinstance(error, JobError) else repr(error)
             log.exception("message.failed", message_id=message.message_id, reason=detail)
-        return Retry(random.uniform(1, _RETRY_SECONDS))  # noqa: S311 - spreads load, guards nothing
+        return Retry(random.uniform(0, self._retry_seconds))  # noqa: S311 - spreads load, guards nothing
 
     async def _one(self, created: ObjectCreated, message: Message) -> Outcome:
         if created.bucket != self._bucket:

@@ -19,7 +19,7 @@ RESET_SECONDS = 10
 
 
 class EmbeddedCloud:
-    """moto, served over HTTP from a thread; empty at the start, gone at the end.
+    """moto, served over HTTP from a thread, empty at the start.
 
     One at a time: moto keeps its objects per process, so that a second one would empty the first.
     """
@@ -30,7 +30,7 @@ class EmbeddedCloud:
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        # moto's own ThreadedMotoServer waits forever if it cannot bind, and never closes its socket.
+        # Not moto's own ThreadedMotoServer: it prints each request, and takes half a second to stop.
         server = make_server(
             HOST, 0, DomainDispatcherApplication(create_backend_app), threaded=True, request_handler=_Quiet
         )
@@ -38,11 +38,9 @@ class EmbeddedCloud:
             target=server.serve_forever, kwargs={"poll_interval": STOP_POLL_SECONDS}, name="embedded-cloud", daemon=True
         )
         with ExitStack() as stack:
-            stack.callback(server.server_close)
             thread.start()
             stack.callback(thread.join)
             stack.callback(server.shutdown)
-            stack.callback(_reset, server.server_port)
             _reset(server.server_port)
             self.endpoint_url = f"http://{HOST}:{server.server_port}"
             self._stack = stack.pop_all()
@@ -73,7 +71,7 @@ class _Quiet(MotoRequestHandler):
 
 
 def _reset(port: int) -> None:
-    """Forget every bucket and queue, and release what they held: moto documentation, "Server mode"."""
+    """Forget every bucket and queue that this process has had: moto documentation, "Server mode"."""
     connection = http.client.HTTPConnection(HOST, port, timeout=RESET_SECONDS)
     try:
         connection.request("POST", "/moto-api/reset")

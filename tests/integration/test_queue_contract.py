@@ -21,6 +21,10 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 NOW = datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC)
 JOB = {"session_id": "session-1", "job_id": "job-00001", "flow": Flow.QUERY}
 TRACE = "Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=1"
+BEYOND_TWELVE_HOURS = (
+    "Value 43200 for parameter VisibilityTimeout is invalid. "
+    "Reason: Total VisibilityTimeout for the message is beyond the limit [43200 seconds]"
+)
 UNAVAILABLE = sqs_error(503, "ServiceUnavailable")
 
 
@@ -175,11 +179,12 @@ async def test_every_way_to_say_that_a_receipt_is_void_is_a_lost_message(clients
         await queue.change_visibility(message, 60)
 
 
-async def test_a_visibility_beyond_twelve_hours_is_our_mistake(clients, queue, url):
+async def test_a_visibility_beyond_twelve_hours_is_our_mistake(clients, queue, url, proxy):
     message = await one_message(clients, queue, url)
-
+    proxy.on("POST", "/", sqs_error(400, "InvalidParameterValue", BEYOND_TWELVE_HOURS))
     with pytest.raises(Permanent) as error:
-        await queue.change_visibility(message, 43_201)
+        await queue.change_visibility(message, 43_200)
+
     assert error.value.code is FailureCode.INTERNAL
 
 

@@ -170,7 +170,7 @@ async def test_an_upload_cancelled_while_it_begins_leaves_nothing_behind(s3, buc
 
 
 async def test_a_second_cancellation_does_not_stop_the_abort(s3, bucket, proxy):
-    stuck, hold = asyncio.Event(), Hold()
+    stuck, hold = asyncio.Event(), Hold(then=UNAVAILABLE)
     proxy.on("DELETE", "uploadId", hold)
 
     async def never_ending():
@@ -233,10 +233,22 @@ async def test_a_part_that_keeps_failing_ends_the_upload_without_a_trace(s3, buc
 
 async def test_a_lost_reply_to_the_completion_is_success(s3, bucket, proxy):
     proxy.on("POST", "uploadId", DropReply())
+    proxy.on("POST", "uploadId", s3_error(404, "NoSuchUpload"))
     uploaded = await stream_upload(s3, bucket, "k", mebibytes(11), media_type=TEXT, part_bytes=MIN_PART_BYTES)
 
     assert uploaded.etag == (await s3.head_object(Bucket=bucket, Key="k"))["ETag"]
     assert await unfinished_uploads(s3, bucket) == []
+
+
+async def test_an_upload_that_somebody_else_ended_is_no_success(s3, bucket, proxy):
+    await s3.put_object(Bucket=bucket, Key="k", Body=b"older")
+    proxy.on("POST", "uploadId", UNAVAILABLE)
+    proxy.on("POST", "uploadId", s3_error(404, "NoSuchUpload"))
+    with pytest.raises(ClientError, match="NoSuchUpload"):
+        await stream_upload(s3, bucket, "k", mebibytes(6), media_type=TEXT, part_bytes=MIN_PART_BYTES)
+
+    assert await unfinished_uploads(s3, bucket) == []
+    assert await read(s3, bucket, "k") == b"older"
 
 
 async def test_parts_below_the_minimum_are_refused_at_once(s3, bucket, proxy):

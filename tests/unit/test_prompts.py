@@ -1,6 +1,6 @@
 import pytest
 
-from consumers.prompts import MAX_ERROR_CHARS, error_words, extract_code, first_messages, reads_as_refusal
+from consumers.prompts import MAX_ERROR_CHARS, empty_words, error_words, extract_code, first_messages, reads_as_refusal
 from events.keys import Flow
 
 
@@ -79,3 +79,17 @@ def test_a_refusal_is_recognised(reply):
 @pytest.mark.parametrize("reply", ["", "The total is 3.", "You can't sum text.", "x" * 300 + " I cannot"])
 def test_other_talk_is_no_refusal(reply):
     assert not reads_as_refusal(reply)
+
+
+@pytest.mark.parametrize(
+    ("code", "date", "truth"),
+    [
+        ("df[df['date'] == '2024-03']", True, False),
+        ("df[df['paid'] == 'True']", False, True),
+        ("df[df['a'] > 9]", False, False),
+    ],
+)
+def test_an_empty_result_is_told_with_the_reason_that_the_code_shows(code, date, truth):
+    words = empty_words(code)
+
+    assert ("A date equals" in words, "without quotes" in words) == (date, truth)

@@ -117,10 +117,21 @@ def test_the_dead_letter_queue_takes_from_the_work_queues_alone():
 
 
 def test_the_bucket_comes_after_the_policy_that_lets_it_send():
-    order = [resource.logical_id for resource in Template.shipped().in_order()]
+    assert Template.shipped().resources["Bucket"].depends_on == ("WorkQueuesPolicy",)
 
-    assert order.index("WorkQueuesPolicy") < order.index("Bucket") < order.index("BucketPolicy")
-    assert order.index("DeadLetters") < order.index("Queries") < order.index("WorkQueuesPolicy")
+
+def test_every_resource_comes_after_those_it_needs():
+    queue = "Type: 'AWS::SQS::Queue'"
+    template = Template(
+        "Resources:\n"
+        f"  A: {{{queue}, DependsOn: B}}\n"
+        f"  B: {{{queue}, Properties: {{QueueName: !Ref C}}}}\n"
+        f"  C: {{{queue}, Properties: {{QueueName: !Sub '${{D.Arn}}'}}}}\n"
+        f"  D: {{{queue}, Properties: {{RedrivePolicy: {{deadLetterTargetArn: !GetAtt E.Arn}}}}}}\n"
+        f"  E: {{{queue}}}\n"
+    )
+
+    assert [resource.logical_id for resource in template.in_order()] == ["E", "D", "C", "B", "A"]
 
 
 def test_the_queues_hide_a_message_as_long_as_workers_expect():

@@ -12,7 +12,7 @@ DELIMITERS = (",", ";", "\t", "|")
 MAX_PREAMBLE_ROWS = 60
 MAX_BODY_ROWS = 300
 
-_SEP_LINE = re.compile(r"sep=(.)\r?\n?$", re.IGNORECASE)
+_SEP_LINE = re.compile(r"sep=(.)(?:\r\n|\r|\n)$", re.IGNORECASE)
 _NUMBER = re.compile(r"\(?[-+−]?\s*([$€£¥]|[A-Z]{3})?\s*[-+]?[\d.,][\d., '’\u00a0\u202f]*\s*(%|[$€£¥]|[A-Z]{3})?[-)]?$")
 _EXPONENT = re.compile(r"[-+]?\d+([.,]\d+)?[eE][-+]?\d+$")
 _DATE = re.compile(r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}([T ]\d{1,2}:\d{2}.*)?$")
@@ -88,9 +88,9 @@ def is_typed(cell: str) -> bool:
     return any(pattern.match(cell) for pattern in (_NUMBER, _DATE, _TIME, _EXPONENT)) and any(map(str.isdigit, cell))
 
 
-def locate(rows: Sequence[Sequence[str]]) -> Layout:
+def locate(found: Sequence[Sequence[str]]) -> Layout:
     """Find the table in the first rows of a file or sheet; blank rows are already left out."""
-    rows = [[cell.strip() for cell in row] for row in rows]
+    rows = [[cell.strip() for cell in row] for row in found]
     filled = [sum(map(bool, row)) for row in rows]
     typical = median(filled[len(filled) // 2 :])
     enough = max(1, -(-typical * 6 // 10), 2 if typical >= 2 else 1)

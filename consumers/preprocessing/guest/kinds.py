@@ -67,7 +67,11 @@ def check_text(head: bytes, *, name: str, extension: str, media_type: str) -> No
     """Refuse (``file_type``) a stream that is no text, or that says it is something else than a table."""
     shown = _shown(extension)
     if (content := _content(head)) is not None:
-        hint = "If it is a workbook, rename it to .xlsx; otherwise save the table as CSV." if content == _WORKBOOK else HOW_TO
+        hint = (
+            "If it is a workbook, rename it to .xlsx; otherwise save the table as CSV."
+            if content == _WORKBOOK
+            else HOW_TO
+        )
         raise Refusal("file_type", f'"{name}" {_called(shown)} {content}. {hint}')
     other = OTHER_EXTENSIONS.get(shown)
     if other is not None:

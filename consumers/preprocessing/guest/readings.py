@@ -26,7 +26,7 @@ _SPACES = r"[\x{00A0}\x{202F}\x{2009}\x{2007}]"
 _PARTS = (
     rf"^(?P<sign>[-+]?) ?(?P<before>(?:{_UNIT})?) ?(?P<sign2>[-+]?)"
     r"(?P<number>[.,]?[0-9][0-9.,' ]*?)"
-    r"(?P<exponent>(?:[eE](?:-[0-9]{1,3}|\+?[0-9]{1,2}))?)"
+    r"(?P<exponent>(?:[eE][-+]?[0-9]{1,3})?)"
     rf" ?(?P<after>(?:{_UNIT}|%)?)$"
 )
 
@@ -84,7 +84,11 @@ class Numbers:
         digits = pc.replace_substring_regex(self._number, "[,' ]" if style == "point" else "[.' ]", "")
         digits = pc.replace_substring(digits, ",", ".")
         digits = pc.binary_join_element_wise(pc.replace_substring(self._sign, "+", ""), digits, self._exponent, "")
-        return pc.if_else(pc.and_(self._sane, fits), digits, pa.scalar(None, pa.string()))
+        nothing = pa.scalar(None, pa.string())
+        spelled = pc.if_else(pc.and_(self._sane, fits), digits, nothing)
+        if pc.any(pc.match_substring_regex(self._exponent, "[0-9]{3}$")).as_py():
+            spelled = pc.if_else(pc.is_finite(pc.cast(spelled, pa.float64())), spelled, nothing)
+        return spelled
 
     def units(self) -> Any:
         return pc.binary_join_element_wise(self._before, self._after, "")

@@ -4,8 +4,10 @@ import csv
 import io
 from collections.abc import Iterable, Iterator
 from itertools import chain
+from typing import Any
 
 from consumers.preprocessing.guest.dialect import Dialect
+from consumers.preprocessing.guest.even import even_columns
 from consumers.preprocessing.guest.notes import Note, Tally, note
 from consumers.sandbox.guest.contract import Refusal
 
@@ -14,6 +16,9 @@ MAX_REPAIRS = 200
 
 Record = tuple[int, list[str]]
 """The number of the line where it begins, and its cells."""
+
+EvenBatch = Any
+"""An Arrow record batch of strings."""
 
 # The text has no NULs left, so a record of this alone shows that no quote was open before it.
 _END = "\0"
@@ -30,21 +35,38 @@ class RecordReader:
 
     def __init__(self, dialect: Dialect, *, width: int, name: str, first_line: int = 1) -> None:
         self._options = {"delimiter": dialect.delimiter, "skipinitialspace": dialect.skip_spaces}
+        self._delimiter = dialect.delimiter
         self._width = width
         self._name = name
         self._line = first_line
         self._repaired = Tally()
 
     def batches(self, blocks: Iterable[str]) -> Iterator[list[Record]]:
-        """The records of each block that are not blank lines."""
+        """The records of each block, without blank lines."""
+        for batch in self.mixed_batches(blocks, even=False):
+            assert isinstance(batch, list)
+            yield batch
+
+    def mixed_batches(self, blocks: Iterable[str], *, even: bool = True) -> Iterator[list[Record] | EvenBatch]:
+        """As ``batches``, but blocks in order (all but the first) come as columns of ``width``."""
         rest: list[str] = []
+        first = True
         for block in blocks:
+            columns = None if first or rest or not even else self._even(block)
+            first = False
+            if columns is not None:
+                self._line += columns.num_rows
+                yield columns
+                continue
             lines = rest + _lines(block)
             records, rest = self._parse(lines, final=False)
             self._line += len(lines) - len(rest)
             yield records
         if rest:
             yield self._parse(rest, final=True)[0]
+
+    def _even(self, block: str) -> EvenBatch | None:
+        return even_columns(block, width=self._width, delimiter=self._delimiter)
 
     def notes(self) -> list[Note]:
         if not self._repaired.count:

@@ -8,7 +8,7 @@ from consumers.preprocessing.guest.notes import Note, note
 from consumers.sandbox.guest.contract import Refusal
 
 HEAD_BYTES = 64 * 1024
-BLOCK_BYTES = 1024 * 1024
+BLOCK_BYTES = 2 * 1024 * 1024
 MAX_LINE_BYTES = 16 * 1024 * 1024
 
 _CONTROLS = bytes({*range(32), 127} - set(b"\t\n\v\f\r\x1b"))

@@ -1,0 +1,1 @@
+"""JSON Schema of the contract, generated from the models; checked against drift."""

@@ -1,0 +1,325 @@
+"""The job transaction over real S3 and SQS: one terminal status, one event, nothing left behind."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import pytest
+from kit import DeliveringFlow, Kit, StuckFlow, manifest_of, new_job, until
+
+from consumers.errors import ClaimLost, Permanent, Transient
+from consumers.session_control import session_control
+from consumers.worker.outcome import Completed, Released, Retry
+from events import results
+from events.keys import Control, ControlKey, Flow, ManifestKey, close_key, session_prefix
+from events.results import AcceptedEvent, CompletedEvent, FailedEvent, FailureCode
+from events.status import State
+from infra.sqs_queue import SqsEventSink
+
+
+async def test_a_job_ends_once_with_its_result_and_without_its_uploads(kit: Kit):
+    flow = DeliveringFlow(kit.store)
+    key = await kit.drop()
+
+    outcome = await kit.transaction(flow).run(key, kit.bury)
+
+    assert outcome == Completed()
+    status = await kit.status(key.job)
+    assert status is not None
+    assert (status.state, status.epoch, status.attempts, status.published) == (State.COMPLETED, 1, 1, True)
+    accepted, completed = await kit.published(key.job)
+    assert isinstance(accepted, AcceptedEvent)
+    assert isinstance(completed, CompletedEvent)
+    assert completed.data.answer == "2"
+    assert await kit.keys(key.job.prefix) == [
+        key.job.manifest_key(Flow.QUERY),
+        key.job.result_key(1, "result.csv"),
+        key.job.status_key,
+    ]
+
+
+async def test_a_second_notification_changes_nothing(kit: Kit):
+    flow = DeliveringFlow(kit.store)
+    key = await kit.drop()
+    await kit.transaction(flow).run(key, kit.bury)
+    await kit.published(key.job)
+
+    outcome = await kit.transaction(flow, worker="worker-2").run(key, kit.bury)
+
+    assert outcome == Completed()
+    assert flow.calls == 1
+    assert await kit.published(key.job) == []
+
+
+async def test_a_crash_before_publishing_is_made_good_by_the_next_worker(kit: Kit):
+    flow = DeliveringFlow(kit.store)
+    key = await kit.drop()
+    nowhere = SqsEventSink(kit.clients.control, kit.stack.queue_urls["results"] + "-missing")
+    with pytest.raises((Transient, Permanent)):
+        await kit.transaction(flow, events=_OnlyAtTheEnd(nowhere)).run(key, kit.bury)
+
+    await kit.transaction(flow, worker="worker-2").run(key, kit.bury)
+
+    assert flow.calls == 1
+    assert [type(event) for event in await kit.published(key.job)] == [CompletedEvent]
+    assert not await kit.keys(key.job.files_prefix)
+
+
+class _OnlyAtTheEnd:
+    """Publishes terminal events to a real queue, and drops the others."""
+
+    def __init__(self, sink: SqsEventSink) -> None:
+        self._sink = sink
+
+    async def publish(self, event: results.JobEvent) -> None:
+        if isinstance(event, CompletedEvent | FailedEvent):
+            await self._sink.publish(event)
+
+
+async def test_a_job_held_by_a_live_claim_is_released_until_it_ends(kit: Kit):
+    flow = DeliveringFlow(kit.store)
+    key = await kit.drop()
+    await kit.ledger("other", claim_seconds=20).claim(key)
+
+    outcome = await kit.transaction(flow).run(key, kit.bury)
+
+    assert isinstance(outcome, Released)
+    assert 15 < outcome.delay_seconds <= 20
+    assert flow.calls == 0
+
+
+async def test_a_claim_that_ran_out_is_taken_over_and_its_holder_can_end_nothing(kit: Kit):
+    key = await kit.drop()
+    stale = await kit.ledger("dead", claim_seconds=0.01).claim(key)
+    await kit.store.put(key.job.result_key(1, "half"), b"x", media_type="text/plain")
+
+    await kit.transaction(DeliveringFlow(kit.store)).run(key, kit.bury)
+
+    with pytest.raises(ClaimLost):
+        await stale.end(
+            results.Completed(session_id=key.job.session_id, job_id=key.job.job_id, flow=Flow.QUERY, answer="stale")
+        )
+    status = await kit.status(key.job)
+    assert status is not None
+    assert (status.epoch, status.attempts, status.worker) == (2, 2, "worker-1")
+    assert await kit.keys(key.job.results_prefix) == [key.job.result_key(2, "result.csv")]
+
+
+async def test_of_many_workers_at_once_one_does_the_job(kit: Kit):
+    flow = DeliveringFlow(kit.store)
+    key = await kit.drop()
+
+    outcomes = await asyncio.gather(
+        *(kit.transaction(flow, worker=f"worker-{number}").run(key, kit.bury) for number in range(8))
+    )
+
+    assert flow.calls == 1
+    assert Completed() in outcomes
+    assert all(isinstance(outcome, Completed | Released) for outcome in outcomes)
+
+
+async def test_what_the_uploader_can_mend_fails_without_a_dead_letter(kit: Kit):
+    key = await kit.drop()
+    flow = DeliveringFlow(kit.store, raising=Permanent(FailureCode.FILE_EMPTY, "It is empty."))
+
+    assert await kit.transaction(flow).run(key, kit.bury) == Completed()
+
+    failed = (await kit.published(key.job))[-1]
+    assert isinstance(failed, FailedEvent)
+    assert (failed.data.code, failed.data.message) == (FailureCode.FILE_EMPTY, "It is empty.")
+    assert kit.letters == []
+    assert await kit.keys(key.job.prefix) == [key.job.manifest_key(Flow.QUERY), key.job.status_key]
+
+
+async def test_what_an_operator_must_see_leaves_a_dead_letter(kit: Kit):
+    key = await kit.write_manifest(new_job(), b"{")
+
+    await kit.transaction(DeliveringFlow(kit.store)).run(key, kit.bury)
+
+    (letter,) = kit.letters
+    assert (letter.code, letter.job_id, letter.stage, letter.attempts) == (
+        FailureCode.MANIFEST_NOT_JSON,
+        key.job.job_id,
+        "read",
+        1,
+    )
+
+
+async def test_a_transient_error_is_tried_three_times_and_then_told(kit: Kit):
+    key = await kit.drop()
+    flow = DeliveringFlow(kit.store, raising=Transient(FailureCode.MODEL_UNREACHABLE, "no answer"))
+
+    outcomes = [await kit.transaction(flow).run(key, kit.bury) for _ in range(3)]
+
+    assert [type(outcome) for outcome in outcomes] == [Retry, Retry, Completed]
+    assert flow.calls == 3
+    status = await kit.status(key.job)
+    assert status is not None
+    assert status.outcome is not None
+    assert status.outcome.data.model_dump()["code"] == FailureCode.MODEL_UNREACHABLE
+    assert [letter.attempts for letter in kit.letters] == [3]
+    assert not await kit.keys(key.job.results_prefix)
+
+
+async def test_a_bug_gives_the_claim_back_and_counts_until_the_job_is_given_up(kit: Kit):
+    key = await kit.drop()
+    flow = DeliveringFlow(kit.store, raising=ZeroDivisionError("a bug"))
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError):
+            await kit.transaction(flow).run(key, kit.bury)
+
+    assert await kit.transaction(flow).run(key, kit.bury) == Completed()
+
+    assert flow.calls == 3
+    assert [letter.code for letter in kit.letters] == [FailureCode.INTERNAL]
+
+
+async def test_a_cancelled_job_goes_back_as_if_it_had_not_been_tried(kit: Kit):
+    key = await kit.drop()
+    flow = StuckFlow(kit.store)
+    task = asyncio.create_task(kit.transaction(flow).run(key, kit.bury))
+    await flow.started.wait()
+
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    status = await kit.status(key.job)
+    assert status is not None
+    assert (status.state, status.attempts) == (State.WAITING, 0)
+    assert not await kit.keys(key.job.results_prefix)
+    assert await kit.keys(key.job.files_prefix) == [key.job.file_key(0)]
+
+
+async def test_a_job_longer_than_its_claim_keeps_it(kit: Kit):
+    key = await kit.drop()
+    flow = StuckFlow(kit.store)
+    ledger = kit.ledger(claim_seconds=1)
+    task = asyncio.create_task(kit.transaction(flow, ledger=ledger).run(key, kit.bury))
+    await flow.started.wait()
+    taken_at = datetime.now(UTC)
+
+    async def outlived() -> bool:
+        status = await kit.status(key.job)
+        return status is not None and status.updated_at > taken_at + timedelta(seconds=1.5)
+
+    await until(outlived)
+    assert isinstance(await kit.transaction(flow, worker="other").run(key, kit.bury), Released)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_cancelling_a_running_job_stops_it_and_tells_once(kit: Kit):
+    key = await kit.drop()
+    flow = StuckFlow(kit.store)
+    running = asyncio.create_task(kit.transaction(flow).run(key, kit.bury))
+    await flow.started.wait()
+    await kit.store.put(key.job.cancel_key, b"{}", media_type="application/json")
+
+    control = ControlKey(key.job.session_id, Control.CANCEL, key.job)
+    outcome = await _control(kit)(control, kit.bury)
+
+    assert outcome == Completed()
+    assert await running == Released()
+    assert flow.cancelled.is_set()
+    assert await kit.transaction(flow).run(key, kit.bury) == Completed()
+    ends = [event for event in await kit.published(key.job) if isinstance(event, FailedEvent | CompletedEvent)]
+    assert [event.data.model_dump()["code"] for event in ends] == [FailureCode.CANCELLED]
+    assert await kit.keys(key.job.prefix) == [key.job.manifest_key(Flow.QUERY), key.job.status_key]
+
+
+async def test_cancelling_an_ended_job_changes_nothing(kit: Kit):
+    key = await kit.drop()
+    await kit.transaction(DeliveringFlow(kit.store)).run(key, kit.bury)
+    before = await kit.keys(key.job.prefix)
+
+    await _control(kit)(ControlKey(key.job.session_id, Control.CANCEL, key.job), kit.bury)
+
+    assert await kit.keys(key.job.prefix) == before
+    status = await kit.status(key.job)
+    assert status is not None
+    assert status.state is State.COMPLETED
+
+
+async def test_a_job_cancelled_before_it_began_never_begins(kit: Kit):
+    key = await kit.drop()
+    flow = DeliveringFlow(kit.store)
+
+    await _control(kit)(ControlKey(key.job.session_id, Control.CANCEL, key.job), kit.bury)
+    assert await kit.transaction(flow).run(key, kit.bury) == Completed()
+
+    assert flow.calls == 0
+    assert [type(event) for event in await kit.published(key.job)] == [FailedEvent]
+
+
+async def test_a_closed_session_leaves_nothing(kit: Kit):
+    key = await kit.drop()
+    session = key.job.session_id
+    await kit.transaction(DeliveringFlow(kit.store)).run(key, kit.bury)
+    waiting = await kit.drop(type(key.job)(session, "waiting-job"))
+    await kit.store.put(close_key(session), b"{}", media_type="application/json")
+
+    assert await _control(kit)(ControlKey(session, Control.CLOSE, None), kit.bury) == Completed()
+
+    assert await kit.keys(session_prefix(session)) == []
+    assert await kit.transaction(DeliveringFlow(kit.store)).run(waiting, kit.bury) == Completed()
+    assert await kit.keys(session_prefix(session)) == []
+
+
+async def test_closing_a_session_stops_its_running_job_and_comes_back_for_the_rest(kit: Kit):
+    key = await kit.drop()
+    session = key.job.session_id
+    flow = StuckFlow(kit.store)
+    running = asyncio.create_task(kit.transaction(flow, ledger=kit.ledger(claim_seconds=5)).run(key, kit.bury))
+    await flow.started.wait()
+    await kit.store.put(close_key(session), b"{}", media_type="application/json")
+    control = ControlKey(session, Control.CLOSE, None)
+
+    first = await _control(kit)(control, kit.bury)
+    assert isinstance(first, Released)
+    assert await running == Released()
+    second = await _control(kit)(control, kit.bury)
+
+    assert second == Completed()
+    assert await kit.keys(session_prefix(session)) == []
+
+
+def _control(kit: Kit):
+    return partial(session_control, ledger=kit.ledger("controller"), store=kit.store, events=kit.events)
+
+
+async def test_a_manifest_that_is_gone_leaves_no_trace(kit: Kit):
+    key = ManifestKey(new_job(), Flow.QUERY)
+
+    assert await kit.transaction(DeliveringFlow(kit.store)).run(key, kit.bury) == Completed()
+
+    assert await kit.keys(session_prefix(key.job.session_id)) == []
+
+
+@pytest.mark.parametrize(
+    ("created", "expires", "is_expired"),
+    [
+        (timedelta(hours=-25), None, True),
+        (timedelta(hours=-23), None, False),
+        (timedelta(0), timedelta(seconds=-1), True),
+        (timedelta(0), timedelta(minutes=5), False),
+        (timedelta(hours=-25), timedelta(hours=5), True),
+    ],
+)
+async def test_an_expired_manifest_is_not_worked_on(
+    created: timedelta, expires: timedelta | None, is_expired: bool, kit: Kit
+):
+    now = datetime.now(UTC)
+    job = new_job()
+    times = {"created_at": (now + created).isoformat()}
+    if expires is not None:
+        times["expires_at"] = (now + expires).isoformat()
+    key = await kit.drop(job, **(manifest_of(job) | times))
+    flow = DeliveringFlow(kit.store)
+
+    await kit.transaction(flow).run(key, kit.bury)
+
+    end = (await kit.published(job))[-1]
+    assert flow.calls == (0 if is_expired else 1)
+    assert isinstance(end, FailedEvent if is_expired else CompletedEvent)

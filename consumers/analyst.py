@@ -171,7 +171,7 @@ class Analyst:
             done.append(attempt)
             if attempt.report is not None and attempt.file is not None:
                 return _analysis(attempt, attempt.report, attempt.file, self._bundle(question, done))
-            messages = prompts.repair_messages(first, reply.text, _words_for_the_model(done), question.flow, names)
+            messages = prompts.repair_messages(first, reply.text, _words_for_the_model(done))
         raise self._failure(question, done)
 
     def _progress(self, number: int) -> str:

@@ -69,14 +69,14 @@ def _within_lines(profile: str) -> str:
     return profile.strip().replace(_LINE, "- - -")
 
 
-def repair_messages(
-    first: list[ChatMessage], reply: str, error: str, flow: Flow, tables: Sequence[str]
-) -> list[ChatMessage]:
-    """The first messages, the latest reply and what was wrong with it; nothing older."""
+def repair_messages(first: list[ChatMessage], reply: str, error: str) -> list[ChatMessage]:
+    """The first messages, the latest reply and what was wrong with it; nothing older.
+
+    A small model that may not say first what is wrong copies its own program.
+    """
     words = (
-        f"That does not work. Do not repeat it.\n{error}\n\n"
-        f"Reply with the whole corrected program in one fenced Python block that assigns `{TARGETS[flow]}`. "
-        f"It begins with:\n{_opening(tables)}"
+        f"It failed:\n{error}\n\n"
+        "First say in one sentence what is wrong, then give the corrected program in one fenced Python block."
     )
     return [*first, ChatMessage("assistant", reply[:MAX_REPLY_CHARS] or "(empty)"), ChatMessage("user", words)]
 

@@ -9,9 +9,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from events.fields import Count, Epoch, Prose, Seconds, TraceParent
+from events.fields import Count, Epoch, Moment, Prose, Seconds, TraceParent
 from events.keys import Flow, Id, JobRef
 
 SOURCE = "/dropchute/worker"
@@ -131,7 +131,7 @@ class _CloudEvent(_Ours):
     id: str = Field(min_length=1)
     source: str = Field(default=SOURCE, min_length=1)
     subject: str = Field(min_length=1)
-    time: AwareDatetime
+    time: Moment
     datacontenttype: Literal["application/json"] = "application/json"
     traceparent: TraceParent | None = None
 

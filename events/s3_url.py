@@ -40,5 +40,5 @@ def keys_named(url: str, bucket: str) -> frozenset[str]:
 
 def _of_s3_scheme(url: str, bucket: str) -> frozenset[str]:
     # No specification says whether the key is percent-encoded here; AWS's own tools do not encode it.
-    url_bucket, _, key = url[len("s3://") :].partition("/")
+    url_bucket, _, key = url.partition("://")[2].partition("/")
     return frozenset({key, unquote(key)} if url_bucket == bucket else ())

@@ -4,10 +4,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from events.fields import Count, Epoch, Prose, TraceParent
+from events.fields import Count, Epoch, Moment, Prose, TraceParent
 from events.keys import Flow, Id, JobRef
 from events.results import Completed, Failed, JobEvent, Stage, event_of
 
@@ -58,10 +58,10 @@ class JobStatus(BaseModel):
     epoch: Epoch
     attempts: Count
     worker: Prose
-    accepted_at: AwareDatetime
-    updated_at: AwareDatetime
-    claim_expires_at: AwareDatetime | None = None
-    ended_at: AwareDatetime | None = None
+    accepted_at: Moment
+    updated_at: Moment
+    claim_expires_at: Moment | None = None
+    ended_at: Moment | None = None
     stage: Stage | None = None
     detail: Prose | None = None
     outcome: TerminalOutcome | None = None

@@ -108,3 +108,16 @@ def _completion(reply, model):
     choice = {"index": 0, "message": message, "finish_reason": reply.finish_reason}
     completion = {"id": "scripted", "object": "chat.completion", "created": 0, "model": model, "choices": [choice]}
     return completion if reply.usage is None else {**completion, "usage": reply.usage}
+
+
+class ModelByRequest(ScriptedModel):
+    """Answers by what the request says: the first step whose words stand in the conversation, else the default."""
+
+    def __init__(self, steps, default):
+        super().__init__(default)
+        self._steps = steps
+
+    def _next(self, request):
+        default = super()._next(request)
+        said = json.dumps(request["messages"])
+        return next((step for words, step in self._steps.items() if words in said), default)

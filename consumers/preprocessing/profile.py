@@ -3,7 +3,7 @@
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
@@ -126,7 +126,7 @@ def _table(name: str, table: TableProfile, detail: _Detail, characters: int) -> 
 
 
 def _column(column: ColumnProfile, detail: _Detail) -> str:
-    facts = [column.type]
+    facts: list[str] = [column.type]
     if column.unit:
         facts.append(f"in {column.unit}")
     if column.empty:
@@ -153,6 +153,6 @@ def _names(columns: Sequence[ColumnProfile], characters: int) -> str:
     return "- " + ", ".join(shown) + (f", and {left} more columns that are not listed here" if left else "")
 
 
-def _quoted(text: Any) -> str:
+def _quoted(text: str) -> str:
     """As a Python string literal: that is how code must write it."""
-    return repr(str(text)) if "'" in str(text) or "\\" in str(text) else f'"{text}"' if '"' not in str(text) else repr(text)
+    return repr(text)

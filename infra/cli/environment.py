@@ -24,10 +24,12 @@ def read_settings() -> Settings:
         raise wrong_usage(f"{_variable(str(first['loc'][0]))}: {first['msg']}.") from error
     except (UnicodeDecodeError, PermissionError) as error:
         raise wrong_usage(f".env cannot be read: {error}.") from error
+    # Set but empty means unset: Docker Compose passes variables on like that.
     endpoint = settings.aws_endpoint_url or None
+    model_url = settings.openai_base_url or str(Settings.model_fields["openai_base_url"].default)
     _check_url("AWS_ENDPOINT_URL", endpoint)
-    _check_url("OPENAI_BASE_URL", settings.openai_base_url)
-    changes: dict[str, object] = {"aws_endpoint_url": endpoint}
+    _check_url("OPENAI_BASE_URL", model_url)
+    changes: dict[str, object] = {"aws_endpoint_url": endpoint, "openai_base_url": model_url}
     if endpoint is not None and on_this_machine(endpoint) and settings.aws_access_key_id is None:
         changes |= {"aws_access_key_id": "test", "aws_secret_access_key": SecretStr("test")}
     return settings.model_copy(update=changes)
@@ -57,5 +59,5 @@ def _check_url(variable: str, url: str | None) -> None:
 
 
 def _variable(location: str) -> str:
-    """The variable behind a field: pydantic-settings names aliases as they are, and our own in lower case."""
-    return location.upper() if location.isupper() or location.upper().startswith(PREFIX) else f"{PREFIX}{location}".upper()
+    """The variable behind a field: an alias is named as it is, a field of ours in lower case."""
+    return location if location.isupper() else f"{PREFIX}{location.upper()}"

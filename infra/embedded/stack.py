@@ -24,7 +24,8 @@ class EmbeddedStack:
 
 def model_is_configured(settings: Settings) -> bool:
     """Whether somebody named a language model: an endpoint, or a key for the default one."""
-    return bool(settings.openai_api_key.get_secret_value()) or "openai_base_url" in settings.model_fields_set
+    default = Settings.model_fields["openai_base_url"].default
+    return bool(settings.openai_api_key.get_secret_value()) or settings.openai_base_url != default
 
 
 @asynccontextmanager

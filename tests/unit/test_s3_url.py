@@ -83,6 +83,7 @@ def test_the_last_endpoint_label_ends_the_bucket():
         "s3://dropchute-temp:80/{key}",
         "s3:///dropchute-temp/{key}",
         "s3:dropchute-temp/{key}",
+        "s3:xxdropchute-temp/{key}",
         "https://other.s3.amazonaws.com/{key}",
         "https://other.s3.amazonaws.com/dropchute-temp/{key}",
         "https://other.s3.localhost.localstack.cloud:4566/dropchute-temp/{key}",

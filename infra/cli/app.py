@@ -1,0 +1,171 @@
+"""The command line: what can be typed, and the words that explain it."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+# Imports inside the commands keep `--help` quick: what they need takes a second to load.
+# ruff: noqa: PLC0415
+
+HELP = """\
+Drop files and a request into S3; get the answer back as a file or a chart.
+
+New here? `dropchute demo` shows it in one process, without a network.
+
+Exit codes: 0 done; 1 the job failed, and its code and reason are printed; 2 wrong usage, such as
+a missing file or a bad variable; 3 nothing reachable: no endpoint, no stack, no keys; 130 stopped by Ctrl-C.
+
+Settings come from the environment or a file .env: AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID,
+AWS_SECRET_ACCESS_KEY, AWS_TEMP_BUCKET; OPENAI_BASE_URL, OPENAI_API_KEY, LLM_MODEL; DROPCHUTE_STACK and others.
+An endpoint on this machine needs no keys.
+"""
+
+app = typer.Typer(
+    name="dropchute",
+    help=HELP,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Format(StrEnum):
+    """What a table is saved as."""
+
+    XLSX = "xlsx"
+    CSV = "csv"
+    PARQUET = "parquet"
+    JSON = "json"
+
+
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="DIR",
+        file_okay=False,
+        help="Save results here. Files that are there stay. [dim]Default: dropchute-results/JOB[/]",
+        show_default=False,
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, all else on stderr.")]
+
+
+@app.command()
+def demo(
+    out: Out = None,
+    live: Annotated[bool, typer.Option("--live", help="Ask the configured model, not the recorded replies.")] = False,
+    record: Annotated[
+        bool, typer.Option("--record", help="Ask the configured model and keep its replies.", hidden=True)
+    ] = False,
+) -> None:
+    """Answer a question about a messy CSV and a workbook, then draw a chart of the answer.
+
+    Everything runs in this process. The model's replies are recorded from a real model, unless --live.
+    """
+    from infra.cli import demo as command
+    from infra.cli.endings import endings
+
+    with endings():
+        command.run(out=out, live=live, record=record)
+
+
+@app.command()
+def dev() -> None:
+    """Run S3, SQS and a worker in this process until Ctrl-C, and say how to use them from another terminal.
+
+    Uses the configured model; without one, recorded replies, which know the demo's questions only.
+    """
+    from infra.cli import dev as command
+    from infra.cli.endings import endings
+
+    with endings():
+        command.run()
+
+
+@app.command()
+def drop(
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE…", exists=True, dir_okay=False, readable=True, help="CSV, TSV or Excel files."),
+    ],
+    ask: Annotated[str, typer.Option("--ask", metavar="TEXT", help="What to do with the files.")],
+    chart: Annotated[bool, typer.Option("--chart", help="Draw a chart: PNG, SVG and Vega-Lite.")] = False,
+    file_format: Annotated[
+        Format | None, typer.Option("--format", help="What a table is saved as. [dim]Default: xlsx[/]")
+    ] = None,
+    out: Out = None,
+    as_json: AsJson = False,
+    embedded: Annotated[bool, typer.Option("--embedded", help="Bring S3, SQS and a worker along.")] = False,
+) -> None:
+    """Upload files, ask for something, follow the job, save and show the answer."""
+    from infra.cli import drop as command
+    from infra.cli.endings import endings, wrong_usage
+    from infra.drop_client import Flow, Request
+
+    with endings():
+        if chart and file_format is not None:
+            raise wrong_usage("--chart and --format exclude each other: a chart is saved as PNG, SVG and Vega-Lite.")
+        flow = Flow.VISUALIZATION if chart else Flow.QUERY
+        request = Request(ask, flow=flow, file_format=(file_format or Format.XLSX).value)
+        command.run(files, request, out=out, as_json=as_json, embedded=embedded)
+
+
+@app.command()
+def status(
+    job: Annotated[str, typer.Argument(metavar="JOB", help="SESSION/JOB, or a job's id alone.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show where a job is, or how it ended. Exits with 1 if it failed."""
+    from infra.cli import status as command
+    from infra.cli.endings import endings
+
+    with endings():
+        command.run(job, as_json=as_json)
+
+
+@app.command()
+def worker() -> None:
+    """Work off the queues. The first SIGTERM or Ctrl-C lets running jobs end, the second gives them back."""
+    from infra.cli import worker as command
+    from infra.cli.endings import endings
+
+    with endings():
+        command.run()
+
+
+@app.command()
+def provision(
+    check: Annotated[bool, typer.Option("--check", help="Change nothing; exit with 1 if anything differs.")] = False,
+    origin: Annotated[
+        list[str] | None, typer.Option("--origin", metavar="URL", help="A web page's origin that may upload; repeatable.")
+    ] = None,
+) -> None:
+    """Create or mend the bucket, the queues and their policies, and read every property back."""
+    from infra.cli import provision as command
+    from infra.cli.endings import endings
+
+    with endings():
+        command.run(only_check=check, origins=origin)
+
+
+@app.command()
+def doctor() -> None:
+    """Check what Dropchute needs here, and say how to mend what is missing. Changes nothing."""
+    from infra.cli import doctor as command
+    from infra.cli.endings import endings
+
+    with endings():
+        command.run()
+
+
+def main() -> None:
+    """The entry point."""
+    app(prog_name="dropchute")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""``dropchute drop``: hand files and a request in, follow the job, save what it answers."""
+
+import asyncio
+import json
+import logging
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from events.keys import JobRef
+from events.results import Completed, Failed
+from events.status import CompletedOutcome, FailedOutcome, JobStatus, State
+from infra.cli import show
+from infra.cli.endings import Ending, ExitCode, ending_of, wrong_usage
+from infra.cli.environment import read_settings
+from infra.drop_client import DropClient, Request, drop_client
+from infra.embedded.replayed_model import ReplayedModel
+from infra.embedded.stack import embedded_stack, model_is_configured
+from infra.logs import configure_logs
+from infra.provision import locate
+from infra.settings import Settings
+
+RESULTS = Path("dropchute-results")
+
+
+@dataclass(slots=True)
+class Handed:
+    """What is known of a drop so far; ``files`` are where its results were saved."""
+
+    job: JobRef | None = None
+    status: JobStatus | None = None
+    files: Sequence[Path] = ()
+
+
+def run(files: Sequence[Path], request: Request, *, out: Path | None, as_json: bool, embedded: bool) -> None:
+    """Hand in, follow, save, show; with ``as_json``, one object on stdout however it ends."""
+    handed, human = Handed(), Console(stderr=as_json)
+    try:
+        if not request.query.strip():
+            raise wrong_usage("--ask must say what to do with the files.")
+        asyncio.run(_drop(files, request, handed, out=out, human=human, embedded=embedded))
+    except KeyboardInterrupt:
+        raise Ending(ExitCode.INTERRUPTED, _how_to_look_again(handed.job, embedded=embedded)) from None
+    except Exception as error:
+        ending = ending_of(error)
+        if as_json and ending is not None:
+            print_json(facts(handed) | {"code": ending.code, "message": ending.sentence})
+        raise
+    if as_json:
+        print_json(facts(handed))
+
+
+async def _drop(
+    files: Sequence[Path], request: Request, handed: Handed, *, out: Path | None, human: Console, embedded: bool
+) -> None:
+    settings = read_settings()
+    async with _own_stack(settings, human) if embedded else _deployed(settings) as here, drop_client(here) as client:
+        completed = await hand_in(client, files, request, handed, out=out, human=human)
+        show.answer(human, completed, handed.files)
+
+
+async def hand_in(
+    client: DropClient, files: Sequence[Path], request: Request, handed: Handed, *, out: Path | None, human: Console
+) -> Completed:
+    """One drop from its files to its saved results, by default in a folder of the job's own.
+
+    Raises:
+        Ending: the job failed.
+    """
+    with show.uploading(human, files) as bar:
+        handed.job = await client.drop(files, request, on_bytes=bar.advance)
+    show.say(human, f"handed in as {handed.job}", style="dim")
+    handed.status = await show.following(human, client.follow(handed.job))
+    match handed.status.outcome:
+        case CompletedOutcome(data=Completed() as completed):
+            handed.files = await client.save(completed, out or RESULTS / handed.job.job_id)
+            return completed
+        case FailedOutcome(data=Failed() as failed):
+            raise job_failed(failed)
+        case _:
+            raise AssertionError("followed to its end")
+
+
+def job_failed(failed: Failed) -> Ending:
+    return Ending(ExitCode.FAILED, failed.message, code=failed.code)
+
+
+@asynccontextmanager
+async def _deployed(settings: Settings) -> AsyncIterator[Settings]:
+    await asyncio.to_thread(locate, settings)
+    yield settings
+
+
+@asynccontextmanager
+async def _own_stack(settings: Settings, human: Console) -> AsyncIterator[Settings]:
+    configure_logs(level=logging.ERROR)
+    with ExitStack() as exits:
+        replayed = None if model_is_configured(settings) else exits.enter_context(ReplayedModel())
+        if replayed is not None:
+            show.say(human, ONLY_THE_DEMO, style="yellow")
+        async with embedded_stack(settings, replayed=replayed) as embedded:
+            yield embedded.settings
+
+
+ONLY_THE_DEMO = (
+    "No model is configured, so recorded replies are used: they know the demo's questions and no others. "
+    "For a live model set OPENAI_BASE_URL, OPENAI_API_KEY and LLM_MODEL."
+)
+
+
+def facts(handed: Handed) -> dict[str, Any]:
+    """What ``--json`` prints: the same names whether the job has ended or not, ``code`` and ``message`` if it failed."""
+    status = handed.status
+    told: dict[str, Any] = {
+        "job_id": handed.job.job_id if handed.job else None,
+        "session_id": handed.job.session_id if handed.job else None,
+        "state": status.state if status else State.WAITING if handed.job else None,
+        "answer": None,
+        "files": [str(path) for path in handed.files],
+        "notes": [],
+        "seconds": {},
+    }
+    match status.outcome if status else None:
+        case CompletedOutcome(data=completed):
+            told |= {"answer": completed.answer, "notes": completed.notes, "seconds": completed.seconds}
+        case FailedOutcome(data=failed):
+            told |= {"code": failed.code, "message": failed.message}
+    return told
+
+
+def print_json(told: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(told, ensure_ascii=False) + "\n")
+
+
+def _how_to_look_again(job: JobRef | None, *, embedded: bool) -> str:
+    if job is None:
+        return "Stopped before anything was handed in."
+    if embedded:
+        return "Stopped; the embedded stack is gone, and the job with it."
+    return f"Stopped watching; the job goes on. Look again with: dropchute status {job}"

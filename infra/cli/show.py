@@ -1,0 +1,126 @@
+"""What the terminal shows of a drop: files on their way up, the job at work, the answer."""
+
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.filesize import decimal
+from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import TransferSpeedColumn as SpeedColumn
+from rich.table import Table
+from rich.text import Text
+
+from consumers.sandbox.text import without_control_characters
+from events.results import Completed, Stage
+from events.status import JobStatus, State
+from infra.cli.preview import preview
+
+PREVIEW_ROWS = 10
+# Longer than a worker that is there needs to take a job.
+LONELY_SECONDS = 15
+
+
+@contextmanager
+def uploading(console: Console, paths: Sequence[Path]) -> Iterator["UploadBar"]:
+    """A bar of bytes; it leaves one line behind."""
+    total = sum(path.stat().st_size for path in paths)
+    with Progress(
+        TextColumn("uploading"),
+        BarColumn(bar_width=30),
+        DownloadColumn(),
+        SpeedColumn(),
+        console=console,
+        transient=True,
+    ) as progress:
+        yield UploadBar(progress, total)
+    names = ", ".join(path.name for path in paths[:3]) + (", …" if len(paths) > 3 else "")
+    say(console, f"uploaded {names} ({decimal(total)})", style="dim")
+
+
+class UploadBar:
+    """Counts the bytes of all files together."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress = progress
+        self._task = progress.add_task("uploading", total=total)
+
+    def advance(self, read: int) -> None:
+        self._progress.advance(self._task, read)
+
+
+async def following(console: Console, statuses: AsyncIterator[JobStatus]) -> JobStatus:
+    """Show where the job is until it has ended; off a terminal, one line for each change."""
+    last: JobStatus | None = None
+    with Progress(
+        SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True
+    ) as progress:
+        task = progress.add_task(f"waiting for a worker (is one running? `dropchute worker`)", total=None)
+        async for status in statuses:
+            last = status
+            progress.update(task, description=_where(status))
+            if not console.is_terminal and not status.is_terminal:
+                say(console, _where(status), style="dim")
+    assert last is not None
+    return last
+
+
+def _where(status: JobStatus) -> str:
+    if status.state is State.WAITING:
+        return f"waiting for another attempt ({status.attempts} so far)"
+    stage = f"{status.stage}: " if status.stage else ""
+    return f"{stage}{clean(status.detail or 'taken by a worker')}"
+
+
+def answer(console: Console, completed: Completed, files: Sequence[Path], *, rows: int = PREVIEW_ROWS) -> None:
+    """The text, the first rows, where the files are, what was decided on the way, and how long it took."""
+    console.print()
+    if completed.answer:
+        say(console, completed.answer, style="bold")
+    for path, result in zip(files, completed.files, strict=True):
+        _table(console, path, total=result.rows, rows=rows)
+    for path in files:
+        say(console, f"saved  {path}  ({decimal(path.stat().st_size)})")
+    for note in completed.notes:
+        say(console, f"note   {note}", style="dim")
+    if completed.seconds:
+        say(console, f"took   {took(completed.seconds)}", style="dim")
+
+
+def _table(console: Console, path: Path, *, total: int | None, rows: int) -> None:
+    shown = preview(path, rows)
+    if shown is None:
+        return
+    table = Table(header_style="bold", show_edge=False, pad_edge=False)
+    for name, numeric in zip(shown.columns, shown.numeric, strict=True):
+        table.add_column(Text(name), justify="right" if numeric else "left")
+    for row in shown.rows:
+        table.add_row(*map(Text, row))
+    console.print(table)
+    left_out = [f"{total - len(shown.rows):,} more rows" if total and total > len(shown.rows) else ""]
+    left_out += [f"{shown.more} more columns" if shown.more else ""]
+    if any(left_out):
+        say(console, f"… and {' and '.join(filter(None, left_out))}", style="dim")
+    console.print()
+
+
+def took(seconds: Mapping[Stage, float]) -> str:
+    stages = "  ".join(f"{stage} {value:.1f} s" for stage, value in seconds.items())
+    return f"{sum(seconds.values()):.1f} s: {stages}"
+
+
+def say(console: Console, text: str, *, style: str | None = None) -> None:
+    """One line of text from anywhere: no markup in it is obeyed, and no control character."""
+    console.print(clean(text), style=style, markup=False, highlight=False, soft_wrap=not console.is_terminal)
+
+
+def clean(text: str) -> str:
+    return without_control_characters(text).replace("\n", " ")
+
+
+def rows_of(console: Console, columns: Iterable[str], rows: Iterable[Sequence[str]]) -> None:
+    """A plain table."""
+    table = Table(*columns, header_style="bold", show_edge=False, pad_edge=False)
+    for row in rows:
+        table.add_row(*(Text(clean(cell)) for cell in row))
+    console.print(table)

@@ -15,6 +15,9 @@ from events.keys import Flow
 from events.manifest import Manifest
 from events.results import FailureCode, Stage
 
+MAX_NOTES = 200
+MAX_NOTE_CHARS = 500
+
 
 @dataclass(frozen=True, slots=True)
 class Answering:
@@ -41,7 +44,14 @@ class Answering:
             output=output,
         )
         analysis = await self.analyst.answer(question, report=report, budget=self.budget())
-        return analysis, (*prepared.notes, *analysis.notes)
+        return analysis, _bounded([*prepared.notes, *analysis.notes])
+
+
+def _bounded(notes: list[str]) -> tuple[str, ...]:
+    # A terminal event must fit into one SQS message, however wide the tables are.
+    told = [note[:MAX_NOTE_CHARS] for note in notes[:MAX_NOTES]]
+    left = len(notes) - len(told)
+    return (*told, f"… and {left} more.") if left else tuple(told)
 
 
 def _refuse_what_is_not_there_yet(manifest: Manifest, flow: Flow) -> None:

@@ -15,14 +15,10 @@ from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field,
 from pydantic_core import PydanticCustomError
 
 from events.json_object import JsonError, in_words, load_object
-from events.text import one_line
 
 
 class NotificationError(ValueError):
     """The body is no notification that we know; the text says what is wrong with it."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(one_line(message))
 
 
 @dataclass(frozen=True, slots=True)

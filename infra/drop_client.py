@@ -8,7 +8,7 @@ import secrets
 import string
 import time
 import zlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,7 +23,6 @@ from consumers.ports import ObjectStore
 from events.fields import MAX_NAME_CHARS
 from events.keys import ROOT, Flow, JobRef, ManifestKey, parse_job_key
 from events.manifest import (
-    MANIFEST_VERSION,
     MAX_INLINE_BYTES,
     DownloadDestination,
     FileUploadMetadata,
@@ -149,7 +148,7 @@ class DropClient:
         Raises:
             DropError: a result lies outside its job.
         """
-        folder.mkdir(parents=True, exist_ok=True)
+        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
         return [await self._save(file, completed.ref, number, folder) for number, file in enumerate(completed.files)]
 
     async def find(self, job_id: str) -> list[JobRef]:
@@ -212,9 +211,7 @@ class _Travel:
         """Raises ManifestError for what could be refused once everything is uploaded."""
         self.manifest([entry.model_copy(update={"s3_key": self.job.file_key(entry.index)}) for entry in planned], [])
 
-    async def send(
-        self, entry: FileUploadMetadata, path: Path
-    ) -> tuple[FileUploadMetadata, InlineFile | None]:
+    async def send(self, entry: FileUploadMetadata, path: Path) -> tuple[FileUploadMetadata, InlineFile | None]:
         """The entry as it was really sent, with its checksum; and its inline part, if it is one."""
         with path.open("rb") as file:
             source = _Source(file, self.on_bytes)
@@ -231,7 +228,7 @@ class _Travel:
     def manifest(self, entries: Sequence[FileUploadMetadata], parts: Sequence[InlineFile]) -> bytes:
         """The manifest's bytes, read back by the rules that the worker will read them by; raises ManifestError."""
         manifest = Manifest.model_construct(
-            version=MANIFEST_VERSION,
+            version=1,
             session_id=self.job.session_id,
             job_id=self.job.job_id,
             created_at=datetime.now(UTC),
@@ -254,7 +251,7 @@ class _Source:
         self.size = 0
         self.crc32 = 0
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         while chunk := await asyncio.to_thread(self._file.read, CHUNK_BYTES):
             self.size += len(chunk)
             self.crc32 = zlib.crc32(chunk, self.crc32)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import tempfile
@@ -119,10 +120,14 @@ class _Guest:
             await asyncio.gather(reply, feeding, flooded, return_exceptions=True)
 
     async def end(self) -> None:
-        """SIGKILL to the outer bwrap: its child, pid 1 of the namespace, takes everything along."""
+        """SIGKILL to bwrap and to pid 1 of its namespace, which takes everything inside along.
+
+        Both are one process group: pid 1 is reached even before it has asked to die with its parent. Not by
+        ``Process.kill``, which reaps what has just ended and so takes its exit code from asyncio.
+        """
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+                os.killpg(self._process.pid, signal.SIGKILL)
         # Drained to its end, because asyncio awaits the pipes before it reports the exit.
         await self._listening
         await self._process.wait()
@@ -188,6 +193,7 @@ async def _running(task: SandboxTask) -> AsyncIterator[_Guest]:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
                 pass_fds=(descriptor,),
+                process_group=0,
                 env={},
                 cwd="/",
             )

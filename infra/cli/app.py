@@ -66,10 +66,11 @@ def demo(
 
     Everything runs in this process. The model's replies are recorded from a real model, unless --live.
     """
-    from infra.cli import demo as command
     from infra.cli.endings import endings
 
     with endings():
+        from infra.cli import demo as command
+
         command.run(out=out, live=live, record=record)
 
 
@@ -79,10 +80,11 @@ def dev() -> None:
 
     Uses the configured model; without one, recorded replies, which know the demo's questions only.
     """
-    from infra.cli import dev as command
     from infra.cli.endings import endings
 
     with endings():
+        from infra.cli import dev as command
+
         command.run()
 
 
@@ -92,6 +94,7 @@ def drop(
         list[Path],
         typer.Argument(metavar="FILE…", exists=True, dir_okay=False, readable=True, help="CSV, TSV or Excel files."),
     ],
+    *,
     ask: Annotated[str, typer.Option("--ask", metavar="TEXT", help="What to do with the files.")],
     chart: Annotated[bool, typer.Option("--chart", help="Draw a chart: PNG, SVG and Vega-Lite.")] = False,
     file_format: Annotated[
@@ -102,11 +105,13 @@ def drop(
     embedded: Annotated[bool, typer.Option("--embedded", help="Bring S3, SQS and a worker along.")] = False,
 ) -> None:
     """Upload files, ask for something, follow the job, save and show the answer."""
-    from infra.cli import drop as command
     from infra.cli.endings import endings, wrong_usage
-    from infra.drop_client import Flow, Request
 
     with endings():
+        from events.keys import Flow
+        from infra.cli import drop as command
+        from infra.drop_client import Request
+
         if chart and file_format is not None:
             raise wrong_usage("--chart and --format exclude each other: a chart is saved as PNG, SVG and Vega-Lite.")
         flow = Flow.VISUALIZATION if chart else Flow.QUERY
@@ -120,20 +125,22 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Show where a job is, or how it ended. Exits with 1 if it failed."""
-    from infra.cli import status as command
     from infra.cli.endings import endings
 
     with endings():
+        from infra.cli import status as command
+
         command.run(job, as_json=as_json)
 
 
 @app.command()
 def worker() -> None:
     """Work off the queues. The first SIGTERM or Ctrl-C lets running jobs end, the second gives them back."""
-    from infra.cli import worker as command
     from infra.cli.endings import endings
 
     with endings():
+        from infra.cli import worker as command
+
         command.run()
 
 
@@ -141,24 +148,27 @@ def worker() -> None:
 def provision(
     check: Annotated[bool, typer.Option("--check", help="Change nothing; exit with 1 if anything differs.")] = False,
     origin: Annotated[
-        list[str] | None, typer.Option("--origin", metavar="URL", help="A web page's origin that may upload; repeatable.")
+        list[str] | None,
+        typer.Option("--origin", metavar="URL", help="A web page's origin that may upload; repeatable."),
     ] = None,
 ) -> None:
     """Create or mend the bucket, the queues and their policies, and read every property back."""
-    from infra.cli import provision as command
     from infra.cli.endings import endings
 
     with endings():
+        from infra.cli import provision as command
+
         command.run(only_check=check, origins=origin)
 
 
 @app.command()
 def doctor() -> None:
     """Check what Dropchute needs here, and say how to mend what is missing. Changes nothing."""
-    from infra.cli import doctor as command
     from infra.cli.endings import endings
 
     with endings():
+        from infra.cli import doctor as command
+
         command.run()
 
 

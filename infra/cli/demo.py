@@ -12,12 +12,12 @@ from rich.filesize import decimal
 from infra.cli import show
 from infra.cli.drop import Handed, hand_in
 from infra.cli.endings import Ending, ExitCode, wrong_usage
-from infra.cli.environment import read_settings
+from infra.cli.environment import model_is_configured, read_settings
 from infra.drop_client import drop_client
 from infra.embedded.demo import CHART, QUESTION, recorded_from, replace_recordings
 from infra.embedded.demo_data import ORDERS, write_demo_files
 from infra.embedded.replayed_model import ReplayedModel
-from infra.embedded.stack import embedded_stack, model_is_configured
+from infra.embedded.stack import embedded_stack
 from infra.logs import configure_logs
 from infra.settings import Settings
 

@@ -5,7 +5,7 @@ import json
 import logging
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,6 @@ from infra.cli import show
 from infra.cli.endings import Ending, ExitCode, ending_of, wrong_usage
 from infra.cli.environment import read_settings
 from infra.drop_client import DropClient, Request, drop_client
-from infra.embedded.replayed_model import ReplayedModel
-from infra.embedded.stack import embedded_stack, model_is_configured
 from infra.logs import configure_logs
 from infra.provision import locate
 from infra.settings import Settings
@@ -41,8 +39,6 @@ def run(files: Sequence[Path], request: Request, *, out: Path | None, as_json: b
     """Hand in, follow, save, show; with ``as_json``, one object on stdout however it ends."""
     handed, human = Handed(), Console(stderr=as_json)
     try:
-        if not request.query.strip():
-            raise wrong_usage("--ask must say what to do with the files.")
         asyncio.run(_drop(files, request, handed, out=out, human=human, embedded=embedded))
     except KeyboardInterrupt:
         raise Ending(ExitCode.INTERRUPTED, _how_to_look_again(handed.job, embedded=embedded)) from None
@@ -58,6 +54,8 @@ def run(files: Sequence[Path], request: Request, *, out: Path | None, as_json: b
 async def _drop(
     files: Sequence[Path], request: Request, handed: Handed, *, out: Path | None, human: Console, embedded: bool
 ) -> None:
+    if not request.query.strip():
+        raise wrong_usage("--ask must say what to do with the files.")
     settings = read_settings()
     async with _own_stack(settings, human) if embedded else _deployed(settings) as here, drop_client(here) as client:
         completed = await hand_in(client, files, request, handed, out=out, human=human)
@@ -98,23 +96,16 @@ async def _deployed(settings: Settings) -> AsyncIterator[Settings]:
 
 @asynccontextmanager
 async def _own_stack(settings: Settings, human: Console) -> AsyncIterator[Settings]:
+    # Optional: moto and the replayed model come with the extra "embedded".
+    from infra.cli.embedded import own_stack  # noqa: PLC0415
+
     configure_logs(level=logging.ERROR)
-    with ExitStack() as exits:
-        replayed = None if model_is_configured(settings) else exits.enter_context(ReplayedModel())
-        if replayed is not None:
-            show.say(human, ONLY_THE_DEMO, style="yellow")
-        async with embedded_stack(settings, replayed=replayed) as embedded:
-            yield embedded.settings
-
-
-ONLY_THE_DEMO = (
-    "No model is configured, so recorded replies are used: they know the demo's questions and no others. "
-    "For a live model set OPENAI_BASE_URL, OPENAI_API_KEY and LLM_MODEL."
-)
+    async with own_stack(settings, human) as embedded:
+        yield embedded.settings
 
 
 def facts(handed: Handed) -> dict[str, Any]:
-    """What ``--json`` prints: the same names whether the job has ended or not, ``code`` and ``message`` if it failed."""
+    """What ``--json`` prints: the same names however far the job is, and ``code`` and ``message`` if it failed."""
     status = handed.status
     told: dict[str, Any] = {
         "job_id": handed.job.job_id if handed.job else None,

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
+from typing import NoReturn
 
 import typer
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
@@ -16,6 +17,12 @@ from events.manifest import ManifestError
 from events.text import one_line
 from infra.drop_client import DropError
 from infra.provision import ProvisionError, StackMissing, TemplateError
+
+DEV = "`dropchute dev` starts one here, and says how to use it."
+
+
+# What only the extra "embedded" brings.
+EMBEDDED = frozenset({"moto", "starlette", "uvicorn", "werkzeug"})
 
 
 class ExitCode(IntEnum):
@@ -31,7 +38,9 @@ class ExitCode(IntEnum):
 class Ending(Exception):
     """The command ends here; ``advice`` says what to do about it. ``code`` is a job's failure code, or our own."""
 
-    def __init__(self, exit_code: ExitCode, sentence: str, *, advice: str | None = None, code: str | None = None) -> None:
+    def __init__(
+        self, exit_code: ExitCode, sentence: str, *, advice: str | None = None, code: str | None = None
+    ) -> None:
         super().__init__(sentence)
         self.exit_code = exit_code
         self.sentence = sentence
@@ -45,57 +54,62 @@ def wrong_usage(sentence: str) -> Ending:
 
 def ending_of(error: Exception) -> Ending | None:
     """What an error means to the person at the terminal; None if nobody foresaw it."""
+    ending: Ending | None = None
     match error:
         case Ending():
-            return error
+            ending = error
         case StackMissing():
-            return Ending(ExitCode.UNREACHABLE, str(error))
+            ending = Ending(ExitCode.UNREACHABLE, str(error))
         case ProvisionError() | TemplateError() | DropError():
-            return Ending(ExitCode.FAILED, str(error))
+            ending = Ending(ExitCode.FAILED, str(error))
         case SandboxUnavailable():
-            return Ending(ExitCode.FAILED, str(error), code="sandbox_unavailable")
+            ending = Ending(ExitCode.FAILED, str(error), code="sandbox_unavailable")
         case ManifestError():
-            return Ending(ExitCode.USAGE, error.message, code=error.code)
+            ending = Ending(ExitCode.USAGE, error.message, code=error.code)
         case Transient(__cause__=ClientError() | BotoCoreError() as cause):
-            return _of_aws(cause)
+            ending = _of_aws(cause)
         case JobError():
-            return Ending(ExitCode.FAILED, error.message, code=error.code)
+            ending = Ending(ExitCode.FAILED, error.message, code=error.code)
         case ClientError() | BotoCoreError():
-            return _of_aws(error)
+            ending = _of_aws(error)
+        case ModuleNotFoundError(name=str(name)) if name.partition(".")[0] in EMBEDDED:
+            ending = wrong_usage(f"{name} is not installed; it comes with: pip install 'dropchute[embedded]'")
         case OSError(filename=str(name), strerror=str(reason)):
-            return wrong_usage(f"{name}: {reason}.")
-        case _:
-            return None
+            ending = wrong_usage(f"{name}: {reason}.")
+    return ending
 
 
 @contextmanager
-def endings(*, when_interrupted: str = "Stopped.") -> Iterator[None]:
+def endings() -> Iterator[None]:
     """Turn what a command raises into its exit code, and into a sentence on stderr."""
     try:
         yield
     except KeyboardInterrupt:
-        Console(stderr=True).print(when_interrupted, markup=False)
-        raise typer.Exit(ExitCode.INTERRUPTED) from None
+        _end(Ending(ExitCode.INTERRUPTED, "Stopped."))
     except Exception as error:
         ending = ending_of(error)
         if ending is None:
             raise
-        tell(ending)
-        raise typer.Exit(ending.exit_code) from None
+        _end(ending)
 
 
-def tell(ending: Ending) -> None:
+def _end(ending: Ending) -> NoReturn:
     console = Console(stderr=True, highlight=False)
     console.print(f"[bold red]{ending.code.replace('_', ' ')}[/]", end="  ")
     console.print(ending.sentence, markup=False, soft_wrap=not sys.stderr.isatty())
     if ending.advice:
         console.print(ending.advice, style="dim", markup=False, soft_wrap=not sys.stderr.isatty())
+    raise typer.Exit(ending.exit_code) from None
 
 
 def _of_aws(error: ClientError | BotoCoreError) -> Ending:
-    keys = "Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the role or profile that is used instead."
+    keys = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a role or profile."
     if isinstance(error, NoCredentialsError):
-        return Ending(ExitCode.UNREACHABLE, "There are no AWS keys.", advice=keys)
+        return Ending(
+            ExitCode.UNREACHABLE,
+            "There are no AWS keys, and AWS_ENDPOINT_URL names no other place.",
+            advice=f"{keys} {DEV}",
+        )
     if isinstance(error, ClientError):
         advice = keys if error_status(error) in {401, 403} else "`dropchute doctor` checks the rest."
         said = error_code(error)
@@ -103,5 +117,5 @@ def _of_aws(error: ClientError | BotoCoreError) -> Ending:
     return Ending(
         ExitCode.UNREACHABLE,
         one_line(str(error)),
-        advice="Set AWS_ENDPOINT_URL to an endpoint that runs. `dropchute dev` starts one, and says how to use it.",
+        advice=f"Set AWS_ENDPOINT_URL to an endpoint that runs. {DEV}",
     )

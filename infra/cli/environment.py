@@ -35,6 +35,12 @@ def read_settings() -> Settings:
     return settings.model_copy(update=changes)
 
 
+def model_is_configured(settings: Settings) -> bool:
+    """Whether somebody named a language model: an endpoint, or a key for the default one."""
+    default = Settings.model_fields["openai_base_url"].default
+    return bool(settings.openai_api_key.get_secret_value()) or settings.openai_base_url != default
+
+
 def on_this_machine(url: str) -> bool:
     """Whether a URL's host is ``localhost`` or a loopback address."""
     host = urlsplit(url).hostname or ""

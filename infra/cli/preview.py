@@ -5,7 +5,7 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, datetime, time
+from datetime import datetime, time
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -115,17 +115,14 @@ def _is_numeric(values: list[Any]) -> bool:
 def _text(value: Any) -> str:
     match value:
         case None:
-            return ""
+            text = ""
         case bool():
-            return str(value).lower()
+            text = str(value).lower()
         case float():
             # Twelve digits: what is beyond comes from binary fractions, not from anybody's data.
-            return f"{value:,.12g}"
+            text = f"{value:,.12g}"
         case datetime() if value.time() == time():
-            return value.date().isoformat()
-        case datetime():
-            return value.isoformat(sep=" ")
-        case date():
-            return value.isoformat()
-    text = " ".join(without_control_characters(str(value)).split())
+            text = value.date().isoformat()
+        case _:
+            text = " ".join(without_control_characters(str(value)).split())
     return text if len(text) <= MAX_CELL_CHARS else f"{text[: MAX_CELL_CHARS - 1]}…"

@@ -17,8 +17,6 @@ from events.status import JobStatus, State
 from infra.cli.preview import preview
 
 PREVIEW_ROWS = 10
-# Longer than a worker that is there needs to take a job.
-LONELY_SECONDS = 15
 
 
 @contextmanager
@@ -51,16 +49,25 @@ class UploadBar:
 
 async def following(console: Console, statuses: AsyncIterator[JobStatus]) -> JobStatus:
     """Show where the job is until it has ended; off a terminal, one line for each change."""
+    shown = "waiting for a worker (if there is none: `dropchute worker`)"
     last: JobStatus | None = None
     with Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
     ) as progress:
-        task = progress.add_task(f"waiting for a worker (is one running? `dropchute worker`)", total=None)
+        task = progress.add_task(shown, total=None)
         async for status in statuses:
             last = status
-            progress.update(task, description=_where(status))
-            if not console.is_terminal and not status.is_terminal:
-                say(console, _where(status), style="dim")
+            where = _where(status)
+            if status.is_terminal or where == shown:
+                continue
+            shown = where
+            progress.update(task, description=where)
+            if not console.is_terminal:
+                say(console, where, style="dim")
     assert last is not None
     return last
 

@@ -50,7 +50,9 @@ def write_demo_files(folder: Path) -> tuple[Path, Path]:
             ((name, category) for category, names in PRODUCTS.items() for name in names), start=1
         )
     ]
-    sales.write_text("".join(f"{line}\r\n" for line in _sales_lines(chance, customers, products)), encoding="utf-8", newline="")
+    sales.write_text(
+        "".join(f"{line}\r\n" for line in _sales_lines(chance, customers, products)), encoding="utf-8", newline=""
+    )
     _write_workbook(workbook, customers, products)
     return sales, workbook
 

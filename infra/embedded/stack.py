@@ -22,12 +22,6 @@ class EmbeddedStack:
     stack: Stack
 
 
-def model_is_configured(settings: Settings) -> bool:
-    """Whether somebody named a language model: an endpoint, or a key for the default one."""
-    default = Settings.model_fields["openai_base_url"].default
-    return bool(settings.openai_api_key.get_secret_value()) or settings.openai_base_url != default
-
-
 @asynccontextmanager
 async def embedded_stack(
     settings: Settings, *, replayed: ReplayedModel | None = None, worker: bool = True

@@ -62,7 +62,7 @@ class Bad:
     async def drop(self, kit: Kit, job: JobRef) -> None:
         if self.content is not None:
             await kit.store.put(job.file_key(0), self.content, media_type="text/csv")
-        size = len(self.content or b"x")
+        size = len(self.content or b"")
         entry = manifest_of(job)["files"][0] | {"name": "table.csv", "size": size}
         entry |= {name: _filled(value, job) for name, value in self.entry.items()}
         manifest = manifest_of(job, query=self.query, files=[entry]) | self.manifest
@@ -121,9 +121,9 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
 WRONG_CRC = base64.b64encode((zlib.crc32(CSV) ^ 1).to_bytes(4, "big")).decode()
 
 BAD: dict[str, Bad] = {
-    "manifest that is not JSON": Bad(FailureCode.MANIFEST_NOT_JSON, "not JSON", body=b"{'single': quotes}"),
+    "manifest that is not JSON": Bad(FailureCode.MANIFEST_NOT_JSON, "cannot be read", body=b"{'single': quotes}"),
     "manifest too large": Bad(FailureCode.MANIFEST_TOO_LARGE, "bytes", body=b" " * (MAX_MANIFEST_BYTES + 1)),
-    "unknown version": Bad(FailureCode.MANIFEST_VERSION, "version 2", manifest={"version": 2}),
+    "unknown version": Bad(FailureCode.MANIFEST_VERSION, "reads version 1", manifest={"version": 2}),
     "no query": Bad(FailureCode.MANIFEST_INVALID, "query", manifest={"query": " "}),
     "key and body disagree": Bad(FailureCode.MANIFEST_MISMATCH, "key says", manifest={"job_id": "another-job"}),
     "file of another session": Bad(
@@ -212,8 +212,7 @@ async def test_every_wrong_drop_ends_with_its_code_and_no_other_job_waits_for_it
     ends = {event.data.ref: event for event in events if isinstance(event, FailedEvent | CompletedEvent)}
     wrong = {}
     for name, job in jobs.items():
-        end = ends[job].data
-        expected = BAD[name]
+        end, expected = ends[job].data, BAD[name]
         if not (
             isinstance(end, type(end)) and getattr(end, "code", None) == expected.code and expected.says in end.message
         ):

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from consumers.preprocessing.guest.dialect import Dialect, Layout, detect, locate
-from consumers.preprocessing.guest.notes import Note, Tally, note
+from consumers.preprocessing.guest.notes import Note, Tally, counted, note
 from consumers.preprocessing.guest.records import EvenBatch, Record, RecordReader
 from consumers.preprocessing.guest.tables import EXTRA, TableBuilder
 from consumers.preprocessing.guest.text import TextSource
@@ -73,7 +73,7 @@ def _lay_out(head: str, dialect: Dialect, name: str, *, complete: bool) -> tuple
 def layout_notes(layout: Layout, preamble: list[str]) -> list[Note]:
     notes = []
     if preamble:
-        notes.append(note(f"{len(preamble)} lines above the table were left out.", preamble))
+        notes.append(note(f"{counted(len(preamble), 'line')} above the table left out.", preamble))
     if layout.names is None:
         notes.append(note("No row gives names to the columns; they are called column_1, column_2, …"))
     elif not layout.sure:
@@ -139,7 +139,7 @@ class _Rows:
         if self._long.count:
             notes.append(note(f"{self._long}: more cells than columns; the rest is in the column {EXTRA}."))
         if self._repeated:
-            notes.append(note(f"The names were repeated {self._repeated} times among the rows; left out."))
+            notes.append(note(f"The names of the columns stood again in {counted(self._repeated, 'row')}; left out."))
         return notes
 
     def _data(self, records: list[Record]) -> Iterator[Record]:

@@ -23,6 +23,11 @@ def clean(text: str, length: int = CELL_CHARACTERS) -> str:
     return line if len(line) <= length else line[: length - 1] + "…"
 
 
+def counted(count: int, noun: str) -> str:
+    """ "1 line", "3 lines"."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
 class Tally:
     """How often something happened, and in which lines first."""
 
@@ -38,4 +43,4 @@ class Tally:
     def __str__(self) -> str:
         lines = ", ".join(map(str, self._first))
         more = ", …" if self.count > len(self._first) else ""
-        return f"{self.count} {'line' if self.count == 1 else 'lines'} ({lines}{more})"
+        return f"{counted(self.count, 'line')} ({lines}{more})"

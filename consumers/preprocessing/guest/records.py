@@ -108,7 +108,7 @@ class RecordReader:
                 after = reader.line_num
                 if after > end:
                     break
-                if after - done > 1 and self._swallows(tail[done], row):
+                if after - done > 1 and self._swallows(tail[done:after], row):
                     self._swallowing = frozenset((begin + done,))
                     return begin + done
                 if row:
@@ -121,9 +121,19 @@ class RecordReader:
             ) from error
         return begin + done
 
-    def _swallows(self, line: str, row: list[str]) -> bool:
+    def _swallows(self, lines: list[str], row: list[str]) -> bool:
         """Whether a record over several lines is really one record whose quote was never closed, and more."""
-        return len(row) != self._width and len(self._literal(line)) == self._width > 1
+        if not len(self._literal(lines[0])) == self._width > 1:
+            return False
+        return len(row) != self._width or not self._is_strict(lines)
+
+    def _is_strict(self, lines: list[str]) -> bool:
+        """Whether every closing quote is followed by a delimiter or the end of its line."""
+        try:
+            list(csv.reader(lines, strict=True, **self._options))  # type: ignore[arg-type]
+        except csv.Error:
+            return False
+        return True
 
     def _literal(self, line: str) -> list[str]:
         rows = list(csv.reader([line], quoting=csv.QUOTE_NONE, **self._options))  # type: ignore[arg-type]

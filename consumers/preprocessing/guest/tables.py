@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from consumers.preprocessing.guest.columns import Decision, convert, decide
-from consumers.preprocessing.guest.notes import NAME_CHARACTERS, Note, clean, note
+from consumers.preprocessing.guest.notes import NAME_CHARACTERS, Note, clean, counted, note
 from consumers.preprocessing.guest.votes import Cell, ColumnFacts
 from consumers.sandbox.guest.contract import Refusal
 
@@ -36,7 +36,9 @@ class TableBuilder:
             )
         self._blank = [not clean(name) for name in names] + [True]
         self.names, self.notes = unique_names(names)
-        self._facts = [ColumnFacts(name) for name in (*self.names, _free(EXTRA, set(self.names)))]
+        # Several cells in one are text, whatever they look like together.
+        extra = ColumnFacts(_free(EXTRA, set(self.names)), typed=False)
+        self._facts = [*map(ColumnFacts, self.names), extra]
         self._delimiter = delimiter
         self._file = folder / f"{number}.parquet"
         self._scratch = folder / f"{number}.arrow"
@@ -159,7 +161,7 @@ def unique_names(names: Sequence[str]) -> tuple[list[str], list[Note]]:
     if repeated:
         notes.append(note(f"Repeated column names were numbered: {', '.join(dict.fromkeys(repeated))}."))
     if 0 < blank < len(names):
-        notes.append(note(f"{blank} columns had no name and are called column_N after their position."))
+        notes.append(note(f"{counted(blank, 'column')} without a name: called column_N after the position."))
     return unique, notes
 
 
@@ -188,7 +190,7 @@ def _trim_notes(columns: Sequence[ColumnFacts]) -> list[Note]:
         return []
     total = sum(facts.trimmed for facts in trimmed)
     names = ", ".join(facts.name for facts in trimmed[:5]) + (", …" if len(trimmed) > 5 else "")
-    return [note(f"Spaces around {total} values were removed ({names}).")]
+    return [note(f"Spaces around {counted(total, 'value')} removed ({names}).")]
 
 
 def _rows(columns: Sequence[Any], count: int) -> list[list[str]]:

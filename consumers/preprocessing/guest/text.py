@@ -4,7 +4,7 @@ import codecs
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from consumers.preprocessing.guest.notes import Note, note
+from consumers.preprocessing.guest.notes import Note, counted, note
 from consumers.sandbox.guest.contract import Refusal
 
 HEAD_BYTES = 64 * 1024
@@ -57,10 +57,10 @@ class TextSource:
         found = []
         if self._odd_lines:
             found.append(
-                note(f"{self._odd_lines} lines are not UTF-8; their odd bytes were read as Windows-1252 (cp1252).")
+                note(f"Not UTF-8 in {counted(self._odd_lines, 'line')}: odd bytes were read as Windows-1252 (cp1252).")
             )
         if self._nuls:
-            found.append(note(f"{self._nuls} NUL characters were left out."))
+            found.append(note(f"{counted(self._nuls, 'NUL character')} left out."))
         return found
 
     def _utf8(self) -> Iterator[bytes]:

@@ -51,15 +51,15 @@ class DateVotes:
 class ColumnFacts:
     """What is known of a column after every one of its values was seen."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, typed: bool = True) -> None:
         self.name = name
         self.rows = 0
         self.filled = 0
         self.trimmed = 0
         self.cells: set[Cell] = set()
         self.distinct: Any = pa.array([], pa.string())
-        self.numbers = NumberVotes()
-        self.dates = DateVotes()
+        self.numbers = NumberVotes(alive=typed)
+        self.dates = DateVotes(alive=typed)
 
     def add(self, texts: Any) -> None:
         """Count a batch: a string array, trimmed, null where empty."""

@@ -1,0 +1,161 @@
+"""``dropchute doctor``: what is needed here, whether it is there, and how to mend it."""
+
+import asyncio
+import shutil
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import openai
+from rich.console import Console
+from rich.filesize import decimal
+
+from consumers.sandbox.bwrap import BwrapSandbox, SandboxUnavailable
+from infra.cli import show
+from infra.cli.endings import Ending, ExitCode, ending_of
+from infra.cli.environment import model_is_configured, read_settings
+from infra.provision import check, locate
+from infra.settings import Settings
+
+MODEL_SECONDS = 10
+SHOWN_MODELS = 5
+
+
+class _Problem(Exception):
+    """Something is amiss; ``mend`` says what to do. ``reached`` is false where nobody answered."""
+
+    def __init__(self, sentence: str, mend: str, *, reached: bool = True) -> None:
+        super().__init__(sentence)
+        self.mend = mend
+        self.reached = reached
+
+
+@dataclass(frozen=True, slots=True)
+class _Check:
+    """One line of the report: its name, and what finds out. It returns what is fine, or raises _Problem."""
+
+    name: str
+    find_out: Callable[[Settings], Awaitable[str]]
+
+
+def run() -> None:
+    settings, console = read_settings(), Console()
+    problems = asyncio.run(_examine(settings, console))
+    if any(not problem.reached for problem in problems):
+        raise Ending(ExitCode.UNREACHABLE, f"{_count(len(problems))}; something cannot be reached.")
+    if problems:
+        raise Ending(ExitCode.FAILED, f"{_count(len(problems))}.", code="problems")
+    show.say(console, "All is well.", style="green")
+
+
+def _count(problems: int) -> str:
+    return "1 problem" if problems == 1 else f"{problems} problems"
+
+
+async def _examine(settings: Settings, console: Console) -> list[_Problem]:
+    problems = []
+    for each in CHECKS:
+        try:
+            show.say(console, f"ok       {each.name:<9} {await each.find_out(settings)}")
+        except _Problem as problem:
+            problems.append(problem)
+            show.say(console, f"problem  {each.name:<9} {problem}", style="red")
+            show.say(console, f"         {'':<9} {problem.mend}")
+    return problems
+
+
+async def _python(_: Settings) -> str:
+    return f"{sys.version.split()[0]} on {sys.platform}"
+
+
+async def _sandbox(_: Settings) -> str:
+    try:
+        await BwrapSandbox().probe()
+    except SandboxUnavailable as error:
+        sentence, _end, mend = str(error).partition("). ")
+        raise _Problem(f"{sentence}).", mend or "See the README, section Sandbox.") from error
+    return f"tier {BwrapSandbox.tier}"
+
+
+async def _stack(settings: Settings) -> str:
+    where = settings.aws_endpoint_url or f"AWS, {settings.region}"
+    with _as_problem(mend="`dropchute dev` starts an endpoint; `dropchute provision` makes the stack."):
+        stack = await asyncio.to_thread(locate, settings)
+        drifts = await asyncio.to_thread(check, settings)
+    if drifts:
+        raise _Problem(
+            f"{len(drifts)} properties at {where} differ from the template.",
+            "`dropchute provision --check` lists them, `dropchute provision` puts them right.",
+        )
+    return f"{where}: bucket {stack.bucket}, {len(stack.queue_urls)} queues, as the template says"
+
+
+async def _model(settings: Settings) -> str:
+    if not model_is_configured(settings):
+        raise _Problem(
+            "No language model is configured.",
+            "Set OPENAI_BASE_URL, OPENAI_API_KEY and LLM_MODEL. The demo does without: its replies are recorded.",
+        )
+    where = settings.openai_base_url
+    async with openai.AsyncOpenAI(
+        base_url=where,
+        api_key=settings.openai_api_key.get_secret_value() or "none",
+        timeout=MODEL_SECONDS,
+        max_retries=0,
+    ) as client:
+        try:
+            names = [model.id async for model in client.models.list()]
+        except openai.APITimeoutError as error:
+            raise _Problem(
+                f"{where} does not answer within {MODEL_SECONDS} s.", "It may be busy: try again.", reached=False
+            ) from error
+        except openai.APIConnectionError as error:
+            raise _Problem(f"{where} cannot be reached.", "Check OPENAI_BASE_URL.", reached=False) from error
+        except openai.NotFoundError:
+            return f"{where} answers; it does not list its models"
+        except openai.APIStatusError as error:
+            raise _Problem(f"{where} refuses us (HTTP {error.status_code}).", "Check OPENAI_API_KEY.") from error
+    if settings.llm_model not in names:
+        some = ", ".join(names[:SHOWN_MODELS]) or "none"
+        raise _Problem(f"{where} has no model {settings.llm_model}.", f"Set LLM_MODEL to one it has: {some}.")
+    return f"{settings.llm_model} at {where}"
+
+
+async def _scratch(settings: Settings) -> str:
+    folder = settings.scratch or Path(tempfile.gettempdir())
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise _Problem(f"{folder} cannot be written to.", "Set DROPCHUTE_SCRATCH to a folder that can.") from error
+    needed = settings.max_drop_bytes
+    if free < needed:
+        raise _Problem(
+            f"{folder} has {decimal(free)} free, less than one drop may have ({decimal(needed)}).",
+            "Free some space, set DROPCHUTE_SCRATCH to another folder, or lower DROPCHUTE_MAX_DROP_BYTES.",
+        )
+    return f"{folder}, {decimal(free)} free"
+
+
+CHECKS = (
+    _Check("python", _python),
+    _Check("sandbox", _sandbox),
+    _Check("scratch", _scratch),
+    _Check("stack", _stack),
+    _Check("model", _model),
+)
+
+
+@contextmanager
+def _as_problem(*, mend: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        ending = ending_of(error)
+        if ending is None:
+            raise
+        reached = ending.exit_code is not ExitCode.UNREACHABLE
+        raise _Problem(ending.sentence, ending.advice or mend, reached=reached) from error

@@ -1,5 +1,6 @@
 """What query and visualization have in common: drop → tables → what the model's code left behind."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,13 +9,14 @@ from consumers.analyst import Analysis, Analyst, Question
 from consumers.drop import Drop
 from consumers.errors import Permanent
 from consumers.llm_service import Budget
-from consumers.ports import Report
+from consumers.ports import ObjectStore, Report
 from consumers.preprocessing.prepare import Preprocessor
 from consumers.preprocessing.profile import describe_tables
 from events.keys import Flow
 from events.manifest import Manifest
 from events.results import FailureCode, Stage
 
+BUNDLE_NAME = "run.json"
 MAX_NOTES = 200
 MAX_NOTE_CHARS = 500
 
@@ -23,13 +25,17 @@ MAX_NOTE_CHARS = 500
 class Answering:
     """Prepares a drop's tables and has the request about them answered."""
 
+    store: ObjectStore
     preprocessor: Preprocessor
     analyst: Analyst
     budget: Callable[[], Budget]
     sample_rows: int
 
     async def run(self, drop: Drop, flow: Flow, *, report: Report, scratch: Path) -> tuple[Analysis, tuple[str, ...]]:
-        """The analysis, its file below ``scratch``, and every decision taken on the way there."""
+        """The analysis, its file below ``scratch``, and every decision taken on the way there.
+
+        Prompts, replies and programs are kept beside the results, as ``run.json``.
+        """
         manifest = drop.manifest
         _refuse_what_is_not_there_yet(manifest, flow)
         await report(Stage.PREPARE, f"Reading {_count(len(manifest.files), 'file')}.")
@@ -44,6 +50,8 @@ class Answering:
             output=output,
         )
         analysis = await self.analyst.answer(question, report=report, budget=self.budget())
+        bundle = json.dumps(analysis.bundle, ensure_ascii=False).encode("utf-8", "replace")
+        await self.store.put(drop.job.result_key(drop.epoch, BUNDLE_NAME), bundle, media_type="application/json")
         return analysis, _bounded([*prepared.notes, *analysis.notes])
 
 

@@ -78,6 +78,7 @@ def _pollers(
         memory_bytes=settings.sandbox_memory_bytes,
     )
     answering = Answering(
+        store=store,
         preprocessor=Preprocessor(
             store,
             sandbox,
@@ -88,13 +89,11 @@ def _pollers(
         budget=Budget,
         sample_rows=settings.llm_sample_rows,
     )
-    needs = {
-        "answering": answering,
-        "downloads": Downloads(store, sandbox, limits=run_limits, max_bytes=settings.max_result_bytes),
-        "scratch_root": settings.scratch,
-    }
+    downloads = Downloads(store, sandbox, limits=run_limits, max_bytes=settings.max_result_bytes)
+    query = partial(process_query, answering=answering, downloads=downloads, scratch_root=settings.scratch)
+    chart = partial(visualize_data, answering=answering, downloads=downloads, scratch_root=settings.scratch)
     jobs = JobTransaction(
-        {Flow.QUERY: partial(process_query, **needs), Flow.VISUALIZATION: partial(visualize_data, **needs)},
+        {Flow.QUERY: query, Flow.VISUALIZATION: chart},
         ledger=ledger,
         store=store,
         events=events,
@@ -106,9 +105,7 @@ def _pollers(
         ),
     )
     handler = MessageHandler(
-        Handlers(
-            manifest=jobs.run, control=partial(session_control, ledger=ledger, store=store, events=events)
-        ),
+        Handlers(manifest=jobs.run, control=partial(session_control, ledger=ledger, store=store, events=events)),
         bucket=stack.bucket,
         dead_letters=SqsDeadLetters(clients.control, urls["dead_letters"]),
         worker=name,

@@ -14,7 +14,7 @@ from infra.cli.drop import Handed, hand_in
 from infra.cli.endings import Ending, ExitCode, wrong_usage
 from infra.cli.environment import model_is_configured, read_settings
 from infra.drop_client import drop_client
-from infra.embedded.demo import CHART, QUESTION, recorded_from, replace_recordings
+from infra.embedded.demo import CHART, DEMO_RECORDINGS, QUESTION, recorded_from, replace_recordings
 from infra.embedded.demo_data import ORDERS, write_demo_files
 from infra.embedded.replayed_model import ReplayedModel
 from infra.embedded.stack import embedded_stack
@@ -55,7 +55,7 @@ async def _play(console: Console, settings: Settings, folder: Path, out: Path | 
             replayed = None
             show.say(console, f"Questions go to {settings.llm_model} at {settings.openai_base_url}.")
         else:
-            replayed = exits.enter_context(ReplayedModel())
+            replayed = exits.enter_context(ReplayedModel(DEMO_RECORDINGS))
             show.say(console, f"The model's replies are recorded from a real one: {recorded_from()}.")
             show.say(console, HOW_TO_ASK_A_LIVE_MODEL)
         await _two_drops(console, settings, replayed, folder, out)

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from infra.cli import show
 from infra.cli.environment import model_is_configured
+from infra.embedded.demo import DEMO_RECORDINGS
 from infra.embedded.replayed_model import ReplayedModel
 from infra.embedded.stack import EmbeddedStack, embedded_stack
 from infra.settings import Settings
@@ -25,7 +26,7 @@ async def own_stack(settings: Settings, human: Console) -> AsyncIterator[Embedde
             replayed = None
             show.say(human, f"Questions go to {settings.llm_model} at {settings.openai_base_url}.")
         else:
-            replayed = exits.enter_context(ReplayedModel())
+            replayed = exits.enter_context(ReplayedModel(DEMO_RECORDINGS))
             show.say(human, ONLY_THE_DEMO, style="yellow")
         async with embedded_stack(settings, replayed=replayed) as embedded:
             yield embedded

@@ -95,7 +95,7 @@ def endings() -> Iterator[None]:
 
 def _end(ending: Ending) -> NoReturn:
     console = Console(stderr=True, highlight=False)
-    console.print(f"[bold red]{ending.code.replace('_', ' ')}[/]", end="  ")
+    console.print(f"[bold red]{ending.code}[/]", end="  ")
     console.print(ending.sentence, markup=False, soft_wrap=not sys.stderr.isatty())
     if ending.advice:
         console.print(ending.advice, style="dim", markup=False, soft_wrap=not sys.stderr.isatty())

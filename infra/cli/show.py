@@ -125,6 +125,15 @@ def clean(text: str) -> str:
     return without_control_characters(text).replace("\n", " ")
 
 
+def pairs(console: Console, rows: Iterable[tuple[str, str]]) -> None:
+    """Names and values, one a line; what has no value is left out."""
+    grid = Table.grid(padding=(0, 2))
+    for name, value in rows:
+        if value:
+            grid.add_row(Text(name, style="dim"), Text(clean(value)))
+    console.print(grid)
+
+
 def rows_of(console: Console, columns: Iterable[str], rows: Iterable[Sequence[str]]) -> None:
     """A plain table."""
     table = Table(*columns, header_style="bold", show_edge=False, pad_edge=False)

@@ -53,7 +53,7 @@ async def _find(client: DropClient, ids: list[str]) -> JobRef:
 
 def _show(console: Console, job: JobRef, status: JobStatus | None) -> None:
     if status is None:
-        show.rows_of(console, ("job", "state"), [(str(job), "waiting for a worker")])
+        show.pairs(console, [("job", str(job)), ("state", "waiting for a worker")])
         return
     rows = [
         ("job", str(job)),
@@ -67,8 +67,8 @@ def _show(console: Console, job: JobRef, status: JobStatus | None) -> None:
     ]
     if isinstance(status.outcome, CompletedOutcome):
         completed = status.outcome.data
-        rows += [("answer", completed.answer)] if completed.answer else []
+        rows.append(("answer", completed.answer or ""))
         rows += [("file", f"{file.name} ({file.size:,} bytes)") for file in completed.files]
         rows += [("note", note) for note in completed.notes]
         rows += [("took", show.took(completed.seconds))] if completed.seconds else []
-    show.rows_of(console, ("", ""), [(name, value) for name, value in rows if value])
+    show.pairs(console, rows)

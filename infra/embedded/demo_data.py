@@ -19,6 +19,7 @@ MASTER_DATA_NAME = "master-data.xlsx"
 SEED = 2025
 ORDERS = 50_000
 CUSTOMERS = 800
+MOST_AT_ONCE = 60
 FIRST_DAY = date(2025, 1, 1)
 DAYS = 365
 
@@ -34,7 +35,7 @@ PRODUCTS = {
 CHEAPEST_QUARTERS = {"Coffee": 26, "Tea": 15, "Equipment": 78, "Sweets": 11}
 
 PREAMBLE = "Sales export;Year 2025;generated 2026-01-05 06:00"
-HEADER = "order_id;order_date;customer_id;product_id;quantity;unit_price"
+HEADER = "order_id;order_date;customer_id;product_id;quantity;unit_price;revenue"
 
 
 def write_demo_files(folder: Path) -> tuple[Path, Path]:
@@ -66,13 +67,15 @@ def _sales_lines(
         day = FIRST_DAY + timedelta(days=(number - 1) * DAYS // ORDERS)
         customer_id, _, _ = _pick(chance, customers)
         product_id, _, category = _pick(chance, products)
-        quantity = 1 + int(chance.random() * 12)
-        quarters = CHEAPEST_QUARTERS[category] + int(chance.random() * 20)
-        yield f"{number:08d};{day:%d.%m.%Y};{customer_id};{product_id};{quantity};{_with_comma(quarters)}"
+        quantity = 1 + int(chance.random() * MOST_AT_ONCE)
+        price = CHEAPEST_QUARTERS[category] + int(chance.random() * 20)
+        ids = f"{number:08d};{day:%d.%m.%Y};{customer_id};{product_id}"
+        yield f"{ids};{quantity};{_with_comma(price)};{_with_comma(quantity * price)}"
 
 
 def _with_comma(quarters: int) -> str:
-    return f"{quarters // 4},{quarters % 4 * 25:02d}"
+    whole = f"{quarters // 4:,}".replace(",", ".")
+    return f"{whole},{quarters % 4 * 25:02d}"
 
 
 def _pick(chance: Random, values: Sequence[T]) -> T:

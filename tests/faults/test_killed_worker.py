@@ -85,5 +85,6 @@ async def test_a_job_whose_worker_was_killed_is_finished_once_by_another(kit: Ki
     assert await kit.keys(job.prefix) == [
         job.manifest_key(Flow.QUERY),
         job.result_key(2, "result.csv"),
+        job.result_key(2, "run.json"),
         job.status_key,
     ]

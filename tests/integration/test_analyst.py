@@ -14,7 +14,6 @@ from consumers.llm_service import Budget, OpenAILanguageModel
 from consumers.ports import (
     ChatMessage,
     GuestRefusal,
-    Limits,
     ModelReply,
     SandboxCrash,
     SandboxMemory,
@@ -99,11 +98,11 @@ def both(question):
     return make
 
 
-async def answer(question, server, *, sandbox=None, budget=None, limits=None, heard=None) -> Analysis:
+async def answer(question, server, *, sandbox=None, budget=None, heard=None) -> Analysis:
     async with OpenAILanguageModel(
         base_url=server.base_url, api_key="", model="scripted", timeout_seconds=150, max_reply_tokens=700
     ) as model:
-        analyst = Analyst(model=model, sandbox=sandbox or PlainSandbox(), limits=limits)
+        analyst = Analyst(model=model, sandbox=sandbox or PlainSandbox())
         return await analyst.answer(
             question, report=(Heard() if heard is None else heard).report, budget=budget or Budget()
         )
@@ -269,13 +268,12 @@ async def test_code_that_keeps_failing_fails_with_its_last_error(question):
     )
 
 
-async def test_code_without_end_is_stopped(question):
-    limits = Limits(wall_seconds=1.5)
-    with ScriptedModel(Reply("```\nwhile True: pass\n```"), Reply(TOTAL)) as server:
-        analysis = await answer(question(), server, limits=limits)
+async def test_a_program_that_comes_again_is_said_to_be_the_same(question):
+    error = await failure(question(), "```\nresult = df['one']\n```")
+    first, second = (error.bundle["attempts"][number]["messages"][3]["content"] for number in (1, 2))
 
-    assert analysis.attempts == 2
-    assert "took too long" in server.requests[1]["messages"][3]["content"]
+    assert "the same program as before" not in first
+    assert "the same program as before" in second
 
 
 async def test_nothing_found_is_said_so(question):
@@ -285,19 +283,20 @@ async def test_nothing_found_is_said_so(question):
 
 
 @pytest.mark.parametrize(
-    ("outcome", "code"),
+    ("outcome", "code", "words"),
     [
-        (SandboxTimeout("wall"), FailureCode.CODE_TIMEOUT),
-        (SandboxMemory("2 GB"), FailureCode.CODE_MEMORY),
-        (SandboxOutput("256 KB"), FailureCode.CODE_OUTPUT),
-        (SandboxCrash("signal 11"), FailureCode.CODE_FAILED),
-        (GuestRefusal("made_up", "x"), FailureCode.CODE_FAILED),
+        (SandboxTimeout("wall"), FailureCode.CODE_TIMEOUT, "took too long"),
+        (SandboxMemory("2 GB"), FailureCode.CODE_MEMORY, "ran out of memory"),
+        (SandboxOutput("256 KB"), FailureCode.CODE_OUTPUT, "printed or wrote too much"),
+        (SandboxCrash("signal 11"), FailureCode.CODE_FAILED, "ended the Python process"),
+        (GuestRefusal("made_up", "x"), FailureCode.CODE_FAILED, "interfered"),
     ],
 )
-async def test_every_end_of_the_sandbox_has_its_code(question, outcome, code):
+async def test_every_end_of_the_sandbox_has_its_code_and_its_words(question, outcome, code, words):
     error = await failure(question(), TOTAL, sandbox=SandboxThat(outcome))
 
     assert error.code == code
+    assert words in error.bundle["attempts"][1]["messages"][3]["content"]
 
 
 HONEST = {"kind": "table", "rows": 1, "columns": 1, "answer": None, "preview": {"columns": [], "rows": []}, "notes": []}

@@ -2,7 +2,10 @@
 
 import csv
 import io
+import subprocess
+import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -15,6 +18,8 @@ from consumers.preprocessing.guest.kinds import needs_staging
 from consumers.preprocessing.guest.read import read_file
 from consumers.preprocessing.guest.records import MAX_RECORD_CHARACTERS, RecordReader
 from consumers.sandbox.guest.contract import Folders, Refusal
+
+ROOT = Path(__file__).parents[2]
 
 
 def read(content, folder, name="upload.csv", extension="csv", media_type="text/csv"):
@@ -237,6 +242,20 @@ def test_the_short_way_reads_a_block_as_the_csv_module_does_or_not_at_all(block)
 
     if batch is not None:
         assert [list(row.values()) for row in batch.to_pylist()] == list(csv.reader(io.StringIO(block)))
+
+
+def test_the_entry_reads_standard_input_and_never_imports_pandas(tmp_path):
+    program = (
+        "import sys; from pathlib import Path; from consumers.sandbox.guest.contract import Folders;"
+        "from consumers.preprocessing.guest.read import read_upload; here = Path(sys.argv[1]);"
+        "report = read_upload(dict(name='x', extension='csv', media_type='', staged=None), Folders(here, here));"
+        "print(report['tables'][0]['rows'], 'pandas' in sys.modules)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program, tmp_path], input=b"a,b\n1,x\n2,y\n", capture_output=True, check=True, cwd=ROOT
+    )
+
+    assert ran.stdout.split() == [b"2", b"False"]
 
 
 def test_only_workbooks_are_staged():

@@ -1,5 +1,6 @@
 """Workbooks: which sheets become tables, with which types; and which files are refused before a parser sees them."""
 
+import json
 import struct
 import zipfile
 from datetime import date, datetime, time
@@ -158,6 +159,20 @@ def test_a_sheet_of_many_batches_keeps_its_rows_in_order(tmp_path):
     (table,) = read(tmp_path)["tables"]
 
     assert stored(tmp_path, table)["c99"] == list(range(2100))
+
+
+def test_a_report_of_many_wide_sheets_stays_short_enough_to_be_sent(tmp_path):
+    with xlsxwriter.Workbook(tmp_path / "book.xlsx", {"constant_memory": True}) as book:
+        for number in range(6):
+            sheet = book.add_worksheet(f"S{number}")
+            sheet.write_row(0, 0, [f"{i} {'€' * 90}" for i in range(1400)])
+            sheet.write_row(1, 0, ["x" * 100] * 1400)
+
+    report = read(tmp_path)
+
+    assert len(json.dumps(report, ensure_ascii=False).encode()) < 3 * 1024 * 1024
+    assert 1 < len(report["tables"]) < 6
+    assert f"Only the first {len(report['tables'])} of 6 sheets" in report["notes"][-1]["text"]
 
 
 @pytest.mark.parametrize("extension", ["xls", "ods"])

@@ -93,7 +93,10 @@ class ColumnFacts:
             for style in STYLES:
                 votes.valid[style] += total
             return
-        if pc.all(pc.match_substring_regex(values, _PLAIN_DECIMAL)).as_py():
+        if not _any(pc.match_substring_regex(values, "[0-9]")):
+            # No number without a digit, and telling that is cheap.
+            _collect(votes.exceptions, values)
+        elif pc.all(pc.match_substring_regex(values, _PLAIN_DECIMAL)).as_py():
             votes.units.add("")
             votes.valid["point"] += total
             votes.fractional["point"] = True

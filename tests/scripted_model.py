@@ -3,6 +3,7 @@
 Nothing here was said by a model; what a real one said is in ``infra/embedded/recordings``.
 """
 
+import contextlib
 import json
 import threading
 from dataclasses import dataclass, field
@@ -40,6 +41,10 @@ class HangUp:
 
 class Silence:
     """No answer for as long as the server lives."""
+
+
+class Drip:
+    """An answer that begins at once and comes byte by byte, far slower than anyone waits."""
 
 
 class ScriptedModel:
@@ -89,6 +94,8 @@ class ScriptedModel:
                         self._send(200, step.body, media_type=step.media_type)
                     case Silence():
                         owner._closing.wait()
+                    case Drip():
+                        self._drip()
 
             def _send(self, status, body, *, media_type="application/json", headers=None):
                 self.send_response(status)
@@ -96,6 +103,15 @@ class ScriptedModel:
                     self.send_header(name, str(value))
                 self.end_headers()
                 self.wfile.write(body)
+
+            def _drip(self):
+                self.send_response(200)
+                self.send_header("content-length", "100")
+                self.end_headers()
+                with contextlib.suppress(ConnectionError):
+                    for _ in range(100):
+                        owner._closing.wait(0.02)
+                        self.wfile.write(b" ")
 
             def log_message(self, *_):
                 pass

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, time
@@ -19,6 +20,9 @@ MAX_WHOLE_BYTES = 20 * 1024 * 1024
 HEAD_CHARS = 1024 * 1024
 MAX_COLUMNS = 12
 MAX_CELL_CHARS = 60
+# What is beyond comes from binary fractions, not from anybody's data.
+SHOWN_DIGITS = 12
+MAX_FRACTION_DIGITS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +47,12 @@ def preview(path: Path, rows: int) -> Preview | None:
     if not table:
         return None
     header, *body = (row[:MAX_COLUMNS] for row in table)
+    columns = [[row[at] if at < len(row) else None for row in body] for at in range(len(header))]
+    spelled = [_spell(values) for values in columns]
     return Preview(
         columns=[_text(name) for name in header],
-        rows=[[_text(value) for value in row] for row in body],
-        numeric=[_is_numeric([row[at] for row in body if at < len(row)]) for at in range(len(header))],
+        rows=[list(row) for row in zip(*spelled, strict=True)],
+        numeric=[_is_numeric(values) for values in columns],
         more=max(0, len(table[0]) - MAX_COLUMNS),
     )
 
@@ -112,6 +118,15 @@ def _is_numeric(values: list[Any]) -> bool:
     return bool(filled) and all(isinstance(value, int | float) and not isinstance(value, bool) for value in filled)
 
 
+def _spell(values: list[Any]) -> list[str]:
+    """One column: its fractions with the same number of digits, as many as they need."""
+    floats = [value for value in values if isinstance(value, float)]
+    digits = max((len(f"{value:.{SHOWN_DIGITS}g}".partition(".")[2]) for value in floats), default=0)
+    if digits > MAX_FRACTION_DIGITS or not all(map(math.isfinite, floats)):
+        return [_text(value) for value in values]
+    return [f"{value:,.{digits}f}" if isinstance(value, float) else _text(value) for value in values]
+
+
 def _text(value: Any) -> str:
     match value:
         case None:
@@ -119,8 +134,7 @@ def _text(value: Any) -> str:
         case bool():
             text = str(value).lower()
         case float():
-            # Twelve digits: what is beyond comes from binary fractions, not from anybody's data.
-            text = f"{value:,.12g}"
+            text = f"{value:,.{SHOWN_DIGITS}g}"
         case datetime() if value.time() == time():
             text = value.date().isoformat()
         case _:

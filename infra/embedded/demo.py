@@ -26,4 +26,4 @@ def replace_recordings(fresh: Path, folder: Path = DEMO_RECORDINGS) -> Sequence[
     """Put the recordings of ``fresh`` in the place of all that ``folder`` has; returns where they are now."""
     for old in folder.glob("*.json"):
         old.unlink()
-    return [shutil.copy(new, folder) for new in sorted(fresh.glob("*.json"))]
+    return [Path(shutil.copy(new, folder)) for new in sorted(fresh.glob("*.json"))]

@@ -60,16 +60,18 @@ class Heard(list):
 
 
 class SandboxThat:
-    """A sandbox that ends every task as told: a report, or a SandboxError."""
+    """A sandbox that ends every task as told: a report beside the file that it speaks of, or a SandboxError."""
 
     tier = "told"
 
-    def __init__(self, outcome):
+    def __init__(self, outcome, *, leaves="result.parquet"):
         self.outcome = outcome
+        self.leaves = leaves
 
     async def run(self, task: SandboxTask) -> SandboxReport:
         if isinstance(self.outcome, Exception):
             raise self.outcome
+        (task.output / self.leaves).touch()
         return SandboxReport(self.outcome, printed="", seconds=0)
 
 
@@ -313,11 +315,23 @@ HONEST = {"kind": "table", "rows": 1, "columns": 1, "answer": None, "preview": {
         {**HONEST, "notes": ["x"] * 1_000},
         {**HONEST, "preview": {"columns": ["x"] * 21, "rows": []}},
         {**HONEST, "file": "/etc/passwd"},
-        HONEST,  # there is no such file
     ],
 )
 async def test_a_report_that_cannot_be_ours_is_not_believed(question, lie):
     error = await failure(question(), TOTAL, sandbox=SandboxThat(lie))
+
+    assert error.code == FailureCode.CODE_FAILED
+
+
+async def test_a_report_that_could_be_ours_is_believed(question):
+    with ScriptedModel(Reply(TOTAL)) as server:
+        analysis = await answer(question(), server, sandbox=SandboxThat(HONEST))
+
+    assert (analysis.kind, analysis.rows) == ("table", 1)
+
+
+async def test_a_report_without_its_file_is_not_believed(question):
+    error = await failure(question(), TOTAL, sandbox=SandboxThat(HONEST, leaves="other.parquet"))
 
     assert error.code == FailureCode.CODE_FAILED
 

@@ -2,7 +2,7 @@ import time
 
 import openai
 import pytest
-from scripted_model import HangUp, HttpError, Raw, Reply, ScriptedModel, Silence
+from scripted_model import Drip, HangUp, HttpError, Raw, Reply, ScriptedModel, Silence
 
 from consumers.errors import Permanent, Transient
 from consumers.llm_service import NO_RECORDING, Budget, OpenAILanguageModel
@@ -93,9 +93,10 @@ async def test_what_does_not_pass_is_transient_after_the_last_attempt(waits):
     assert isinstance(error.__cause__, openai.InternalServerError)
 
 
-async def test_silence_ends_with_the_timeout(waits):
-    with ScriptedModel(Silence()) as server:
-        error = await failure(Transient, server, waits, attempts=2, timeout_seconds=0.05)
+@pytest.mark.parametrize("slow", [Silence(), Drip()])
+async def test_one_try_ends_with_the_timeout(waits, slow):
+    with ScriptedModel(slow) as server:
+        error = await failure(Transient, server, waits, attempts=2, timeout_seconds=0.1)
 
     assert error.code == FailureCode.MODEL_UNREACHABLE
     assert len(waits) == 1

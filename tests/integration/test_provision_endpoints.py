@@ -121,7 +121,7 @@ def test_what_is_applied_reads_as_the_services_spell_it(settings):
     assert set(s3.get_public_access_block(Bucket=stack.bucket)["PublicAccessBlockConfiguration"].values()) == {True}
     assert (queue["VisibilityTimeout"], queue["MessageRetentionPeriod"]) == ("60", "86400")
     assert (queue["ReceiveMessageWaitTimeSeconds"], queue["SqsManagedSseEnabled"]) == ("20", "true")
-    assert int(json.loads(queue["RedrivePolicy"])["maxReceiveCount"]) == 10
+    assert int(json.loads(queue["RedrivePolicy"])["maxReceiveCount"]) == 100
     assert (results["FifoQueue"], results["ContentBasedDeduplication"]) == ("true", "false")
 
 

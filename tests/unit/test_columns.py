@@ -208,6 +208,11 @@ def test_an_empty_column_says_so():
     assert "no values" in words(decision)
 
 
+def test_nothing_but_a_zero_before_a_separator_is_a_fraction():
+    assert typed(["0,123", "0,456"])[1] == [0.123, 0.456]
+    assert typed(["0.123", "0.456"])[1] == [0.123, 0.456]
+
+
 def test_indian_groups_are_groups():
     assert typed(["12,34,567.50", "1,00,000.00"])[1] == [1234567.5, 100000.0]
 

@@ -50,9 +50,9 @@ NASTY = {
         ("1 line above the table left out", "leading zeros", "decimal comma", "day first"),
     ),
     "windows-1252 without a byte order mark": Nasty(
-        b"name;city\nJos\xe9;K\xf6ln\nAnn;Paris\nZo\xeb;\x80uro\n",
+        b"name;city\nJos\xe9 \x80;K\xf6ln\nAnn;Paris\nZo\xeb;Bonn\n",
         {"name": "text", "city": "text"},
-        ("José", "Köln"),
+        ("José €", "Köln"),
         3,
         ("Not UTF-8 in 2 lines",),
     ),
@@ -136,7 +136,9 @@ NASTY = {
     "a few NULs in text": Nasty(
         b"a,b\n" + b"x,1\n" * 200 + b"y\0,2\n", {"a": "text", "b": "integer"}, ("x", 1), 201, ("1 NUL character",)
     ),
-    "one column of prose": Nasty(b"comment\nbad\nok\nwell\nfine\nnice; really\n", {"comment": "text"}, ("bad",), 5),
+    "one column of prose": Nasty(
+        b"comment\nwell, ok\nbad\nfine\ngood\n\nnice; really\nhm\nno, no\n", {"comment": "text"}, ("well, ok",), 7
+    ),
 }
 
 
@@ -201,6 +203,17 @@ def test_an_open_quote_does_not_swallow_the_rest_of_a_large_file(tmp_path):
 
     assert table["rows"] == content.count(b"\n") - 1
     assert any("line (12): a quote that never closes" in note["text"] for note in table["notes"])
+
+
+def test_a_quote_that_swallows_rows_is_found_in_every_block(tmp_path):
+    row = b"1,some text of a row,2\n"
+    bad = b'7,"open,8\n' + row * 3 + b'9,"fine",9\n'
+    content = b"a,b,c\n" + row * 200_000 + bad + row * 200_000
+
+    (table,) = read(content, tmp_path)["tables"]
+
+    assert table["rows"] == 400_005
+    assert table["notes"][0]["text"].startswith("1 line (200002): a quote that never closes")
 
 
 def test_rows_are_the_same_whether_blocks_are_read_the_short_way_or_not(tmp_path):

@@ -213,6 +213,14 @@ def test_many_rows_are_all_there_and_too_many_bytes_are_refused(file_format, tmp
     assert refusal.value.code == "result_too_large"
 
 
+@pytest.mark.parametrize("file_format", ["csv", "json"])
+def test_a_file_that_grows_too_large_is_given_up_early(file_format, tmp_path):
+    with pytest.raises(Refusal):
+        export(tmp_path, pa.table({"n": [10**9] * 50_000}), file_format, max_bytes=1000)
+
+    assert (tmp_path / "output" / f"result.{file_format}").stat().st_size < 400_000
+
+
 @pytest.mark.parametrize("table", [pa.table({"a": pa.array([], pa.int64())}), pa.table({})], ids=["rows", "columns"])
 def test_a_result_of_nothing_is_refused(table, tmp_path):
     with pytest.raises(Refusal) as refusal:

@@ -7,8 +7,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Literal
 
 DELIMITERS = (",", ";", "\t", "|")
+NO_DELIMITER = "\x1f"
+"""For a single column, whose cells may hold all of the others: ASCII's unit separator, which nobody types."""
 MAX_PREAMBLE_ROWS = 60
 MAX_BODY_ROWS = 300
 
@@ -48,17 +51,20 @@ def detect(text: str, *, complete: bool) -> Dialect:
     lines = io.StringIO(text, newline="").readlines()
     if lines and (match := _SEP_LINE.match(lines[0])):
         return Dialect(match[1], skip_spaces=False, explicit=True)
-    scores = {d: _score(lines, d, complete=complete) for d in DELIMITERS}
+    scores = {d: _score(lines, d, csv.QUOTE_MINIMAL, complete=complete) for d in DELIMITERS}
+    if not any(scores.values()):
+        # A quote that stays open hides the rows behind it.
+        scores = {d: _score(lines, d, csv.QUOTE_NONE, complete=complete) for d in DELIMITERS}
     best = max(DELIMITERS, key=lambda d: scores[d])
-    delimiter = best if scores[best] > 0 else ","
+    delimiter = best if scores[best] > 0 else NO_DELIMITER
     skip_spaces = f'{delimiter} "' in text and delimiter != "\t"
     return Dialect(delimiter, skip_spaces=skip_spaces, explicit=False)
 
 
-def _score(lines: list[str], delimiter: str, *, complete: bool) -> float:
+def _score(lines: list[str], delimiter: str, quoting: Literal[0, 3], *, complete: bool) -> float:
     """Evenness times cleanness, after CleverCSV (van den Burg et al. 2019): 0 for a single column."""
     try:
-        rows = [row for row in csv.reader(lines, delimiter=delimiter) if any(row)]
+        rows = [row for row in csv.reader(lines, delimiter=delimiter, quoting=quoting) if any(row)]
     except csv.Error:
         return 0
     if not complete and len(rows) > 2:

@@ -112,8 +112,7 @@ def _encoding(head: bytes) -> tuple[str, int]:
 
 
 def _line_end(data: bytes) -> int:
-    """Where the last whole line ends; a "\\r" at the very end may be half of a "\\r\\n"."""
-    return (data.rfind(b"\n") + 1) or (data.rfind(b"\r", 0, -1) + 1)
+    return (data.rfind(b"\n") + 1) or (data.rfind(b"\r") + 1)
 
 
 def _refuse_binary(head: bytes, name: str) -> None:

@@ -171,7 +171,14 @@ class Analyst:
             done.append(attempt)
             if attempt.report is not None and attempt.file is not None:
                 return _analysis(attempt, attempt.report, attempt.file, self._bundle(question, done))
-            messages = prompts.repair_messages(first, reply.text, _words_for_the_model(done))
+            messages = prompts.repair_messages(
+                first,
+                reply.text,
+                attempt.problem.words if attempt.problem else "",
+                flow=question.flow,
+                tables=names,
+                repeated=attempt.code is not None and any(attempt.code == earlier.code for earlier in done[:-1]),
+            )
         raise self._failure(question, done)
 
     def _progress(self, number: int) -> str:
@@ -239,14 +246,6 @@ _WORDS: dict[type[SandboxError], _Problem] = {
 _TAMPERED = _Problem(
     FailureCode.CODE_FAILED, "The code interfered with how its result is saved. Use plain pandas only."
 )
-
-
-def _words_for_the_model(done: list[_Attempt]) -> str:
-    """The latest problem; at temperature 0 a model repeats itself until it is told so."""
-    latest = done[-1]
-    words = latest.problem.words if latest.problem else ""
-    repeats = latest.code is not None and any(attempt.code == latest.code for attempt in done[:-1])
-    return prompts.SAME_PROGRAM + words if repeats else words
 
 
 def _problem(error: SandboxError, code: str) -> _Problem:

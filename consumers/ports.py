@@ -150,11 +150,16 @@ JsonObject = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one sandbox run may use. ``output_bytes`` counts what it prints, stdout and stderr together."""
+    """What one sandbox run may use. ``output_bytes`` counts what it prints, stdout and stderr together.
+
+    ``memory_bytes`` is what a process may write to; ``address_bytes`` what it may reserve, the same unless
+    told (V8, which draws charts, reserves far more than it ever touches).
+    """
 
     wall_seconds: float = 60
     cpu_seconds: int = 60
     memory_bytes: int = 2 * 1024**3
+    address_bytes: int | None = None
     file_bytes: int = 2 * 1024**3
     output_bytes: int = 256 * 1024
     processes: int = 64

@@ -69,15 +69,22 @@ def _within_lines(profile: str) -> str:
     return profile.strip().replace(_LINE, "- - -")
 
 
-def repair_messages(first: list[ChatMessage], reply: str, error: str) -> list[ChatMessage]:
+def repair_messages(
+    first: list[ChatMessage], reply: str, error: str, *, flow: Flow, tables: Sequence[str], repeated: bool
+) -> list[ChatMessage]:
     """The first messages, the latest reply and what was wrong with it; nothing older.
 
-    A small model that may not say first what is wrong copies its own program.
+    ``repeated`` says that the program was the same as one before: a small model copies its own program until
+    it is made to say first what is wrong.
     """
-    words = (
-        f"It failed:\n{error}\n\n"
-        "First say in one sentence what is wrong, then give the corrected program in one fenced Python block."
-    )
+    if repeated:
+        order = "First say in one sentence what is wrong, then give the corrected program in one fenced Python block."
+    else:
+        order = (
+            f"Reply with the whole corrected program in one fenced Python block that assigns `{TARGETS[flow]}`. "
+            f"It begins with:\n{_opening(tables)}"
+        )
+    words = f"That does not work. Do not repeat it.\n{error}\n\n{order}"
     return [*first, ChatMessage("assistant", reply[:MAX_REPLY_CHARS] or "(empty)"), ChatMessage("user", words)]
 
 
@@ -106,9 +113,6 @@ def empty_words(code: str) -> str:
 
 # An address in memory differs from run to run; with it, the same failure would ask something new.
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
-
-
-SAME_PROGRAM = "This is the same program as before, and it fails in the same way. Do it in another way.\n"
 
 
 def error_words(text: str) -> str:

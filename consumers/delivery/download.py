@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -18,11 +18,16 @@ from consumers.ports import (
     ObjectStore,
     Sandbox,
     SandboxError,
+    SandboxMemory,
+    SandboxOutput,
     SandboxTask,
+    SandboxTimeout,
 )
 from consumers.sandbox.outputs import UnsafeOutput, check_regular, open_output
 from events.results import FailureCode, ResultFile
 
+# vl-convert 1.9 aborts at 64 GiB and works from 80 on; what it writes to stays within memory_bytes.
+V8_ADDRESS_BYTES = 128 * 1024**3
 _CHUNK_BYTES = 1024 * 1024
 _WRITER_CODES = frozenset({FailureCode.RESULT_EMPTY, FailureCode.RESULT_TOO_LARGE, FailureCode.CODE_FAILED})
 
@@ -71,19 +76,26 @@ class Downloads:
             Permanent: result_empty or result_too_large, with a sentence.
         """
         arguments: JsonObject = {"format": file_format, "max_bytes": self._max_bytes}
-        return await self._deliver(drop, "export_table", arguments, {"result.parquet": result}, scratch)
+        return await self._deliver(drop, "export_table", arguments, {"result.parquet": result}, scratch, self._limits)
 
     async def chart(self, drop: Drop, spec: Path, *, scratch: Path) -> Delivered:
         """Deliver a Vega-Lite specification as PNG, SVG and JSON."""
-        return await self._deliver(drop, "export_chart", {}, {"chart.vl.json": spec}, scratch)
+        limits = replace(self._limits, address_bytes=V8_ADDRESS_BYTES)
+        return await self._deliver(drop, "export_chart", {}, {"chart.vl.json": spec}, scratch, limits)
 
     async def _deliver(
-        self, drop: Drop, function: str, arguments: JsonObject, inputs: dict[str, Path], scratch: Path
+        self,
+        drop: Drop,
+        function: str,
+        arguments: JsonObject,
+        inputs: dict[str, Path],
+        scratch: Path,
+        limits: Limits,
     ) -> Delivered:
         output = scratch / "deliver"
         output.mkdir()
         report = await self._convert(
-            SandboxTask(f"consumers.delivery.guest.export:{function}", arguments, inputs, output, self._limits)
+            SandboxTask(f"consumers.delivery.guest.export:{function}", arguments, inputs, output, limits)
         )
         delivered = []
         for written in report.files:
@@ -114,6 +126,11 @@ class Downloads:
             if refusal.code not in _WRITER_CODES:
                 raise _failed() from refusal
             raise Permanent(FailureCode(refusal.code), refusal.message[:500]) from refusal
+        except (SandboxTimeout, SandboxMemory, SandboxOutput) as error:
+            raise Permanent(
+                FailureCode.RESULT_TOO_LARGE,
+                "The result is too large for this format. Ask for less at once, or choose csv or parquet.",
+            ) from error
         except (SandboxError, ValidationError) as error:
             log.warning("deliver.failed", call=task.call, reason=str(error)[:2000])
             raise _failed() from error
@@ -127,6 +144,6 @@ async def _chunks(folder: Path, name: str) -> AsyncIterator[bytes]:
 
 def _failed() -> Permanent:
     return Permanent(
-        FailureCode.RESULT_TOO_LARGE,
-        "The result could not be written in this format. Ask for less at once, or choose csv or parquet.",
+        FailureCode.INTERNAL,
+        "The result could not be written, and our team has been told. Choose another format, or ask in other words.",
     )

@@ -12,7 +12,9 @@ from typing import Any
 
 from rich.console import Console
 
+from events.fields import MAX_QUERY_CHARS
 from events.keys import JobRef
+from events.manifest import MAX_FILES
 from events.results import Completed, Failed
 from events.status import CompletedOutcome, FailedOutcome, JobStatus, State
 from infra.cli import show
@@ -56,6 +58,10 @@ async def _drop(
 ) -> None:
     if not request.query.strip():
         raise wrong_usage("--ask must say what to do with the files.")
+    if len(request.query) > MAX_QUERY_CHARS:
+        raise wrong_usage(f"--ask has {len(request.query):,} characters; {MAX_QUERY_CHARS:,} are allowed.")
+    if len(files) > MAX_FILES:
+        raise wrong_usage(f"{len(files)} files are too many; one drop has {MAX_FILES} at the most.")
     settings = read_settings()
     async with _own_stack(settings, human) if embedded else _deployed(settings) as here, drop_client(here) as client:
         completed = await hand_in(client, files, request, handed, out=out, human=human)

@@ -86,12 +86,10 @@ def answer(console: Console, completed: Completed, files: Sequence[Path], *, row
         say(console, completed.answer, style="bold")
     for path, result in zip(files, completed.files, strict=True):
         _table(console, path, total=result.rows, rows=rows)
-    for path in files:
-        say(console, f"saved  {path}  ({decimal(path.stat().st_size)})")
-    for note in completed.notes:
-        say(console, f"note   {note}", style="dim")
-    if completed.seconds:
-        say(console, f"took   {took(completed.seconds)}", style="dim")
+    told = [("saved", f"{path}  ({decimal(path.stat().st_size)})") for path in files]
+    told += [("note", note) for note in completed.notes]
+    told.append(("took", took(completed.seconds) if completed.seconds else ""))
+    pairs(console, told)
 
 
 def _table(console: Console, path: Path, *, total: int | None, rows: int) -> None:
@@ -126,11 +124,15 @@ def clean(text: str) -> str:
 
 
 def pairs(console: Console, rows: Iterable[tuple[str, str]]) -> None:
-    """Names and values, one a line; what has no value is left out."""
+    """Names and values, one a line; what has no value is left out. Off a terminal no line is folded."""
+    told = [(name, clean(value)) for name, value in rows if value]
+    if not console.is_terminal:
+        for name, value in told:
+            say(console, f"{name:<8}  {value}")
+        return
     grid = Table.grid(padding=(0, 2))
-    for name, value in rows:
-        if value:
-            grid.add_row(Text(name, style="dim"), Text(clean(value)))
+    for name, value in told:
+        grid.add_row(Text(name, style="dim"), Text(value, overflow="fold"))
     console.print(grid)
 
 

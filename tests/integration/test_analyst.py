@@ -161,7 +161,7 @@ async def test_a_real_model_mends_its_program_when_it_is_told_the_error(question
     analysis = await answer(question("Total revenue by region.", profile=misled), recorded)
 
     assert sorted(tuple(row.values())[-1] for row in rows(analysis)) == [75.25, 100.5, 300.0]
-    assert analysis.attempts == 2
+    assert analysis.attempts > 1
     assert "KeyError" in analysis.bundle["attempts"][0]["error"]["words"]
 
 
@@ -270,12 +270,12 @@ async def test_code_that_keeps_failing_fails_with_its_last_error(question):
     )
 
 
-async def test_a_program_that_comes_again_is_said_to_be_the_same(question):
+async def test_a_model_that_repeats_its_program_must_first_say_what_is_wrong(question):
     error = await failure(question(), "```\nresult = df['one']\n```")
     first, second = (error.bundle["attempts"][number]["messages"][3]["content"] for number in (1, 2))
 
-    assert "the same program as before" not in first
-    assert "the same program as before" in second
+    assert "First say in one sentence what is wrong" not in first
+    assert "First say in one sentence what is wrong" in second
 
 
 async def test_nothing_found_is_said_so(question):

@@ -16,6 +16,7 @@ from consumers.preprocessing.guest.read import read_file
 from consumers.sandbox.guest.contract import Folders, Refusal
 
 DATA = Path(__file__).parent.parent / "data" / "tables"
+WORKBOOK_STREAM = "Workbook".encode("utf-16-le")
 OLE_HEADER = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 
 
@@ -245,6 +246,30 @@ def test_a_workbook_that_was_cut_off_is_unreadable(cut, tmp_path):
     (tmp_path / "book.xlsx").write_bytes(content[: int(len(content) * cut)])
 
     assert refusal_of(tmp_path) == "file_unreadable"
+
+
+@pytest.mark.parametrize("cut", [512, 2500, 4000])
+def test_an_old_workbook_that_was_cut_off_is_unreadable_even_where_its_parser_panics(cut, tmp_path):
+    (tmp_path / "book.xls").write_bytes((DATA / "orders.xls").read_bytes()[:cut] + b"\0" * 200 + WORKBOOK_STREAM)
+
+    assert refusal_of(tmp_path, "book.xls") == "file_unreadable"
+
+
+def test_a_directory_with_names_in_no_encoding_is_unreadable(tmp_path):
+    _bomb([("xl/ünïcode.xml", b"x")])(tmp_path / "book.xlsx")
+    content = (tmp_path / "book.xlsx").read_bytes()
+    (tmp_path / "book.xlsx").write_bytes(content.replace("ü".encode(), b"\xff\xff"))
+
+    assert refusal_of(tmp_path) == "file_unreadable"
+
+
+def test_a_sheet_without_a_name_gets_one(tmp_path):
+    save(tmp_path, {"Nameless": [["a"], [1]]})
+    with zipfile.ZipFile(tmp_path / "book.xlsx") as old, zipfile.ZipFile(tmp_path / "other.xlsx", "w") as new:
+        for entry in old.namelist():
+            new.writestr(entry, old.read(entry).replace(b'name="Nameless"', b'name=" "'))
+
+    assert read(tmp_path, "other.xlsx")["tables"][0]["sheet"] == "Sheet 1"
 
 
 def test_a_workbook_with_broken_xml_is_unreadable(tmp_path):

@@ -37,7 +37,7 @@ def workbook_kind(path: Path, name: str) -> str:
             return _ole_kind(path, name)
     try:
         return _zip_kind(path, name)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, struct.error) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, ValueError, struct.error) as error:
         raise damaged(name) from error
 
 

@@ -44,6 +44,11 @@ def read_workbook(path: Path, folder: Path, *, name: str) -> dict[str, Any]:
         raise protected(name) from error
     except (calamine.CalamineError, OSError) as error:
         raise damaged(name) from error
+    except BaseException as error:
+        # calamine panics on some damaged files, and a Rust panic is no Exception here.
+        if type(error).__name__ == "PanicException":
+            raise damaged(name) from error
+        raise
     if not tables:
         raise empty(name)
     return {"kind": kind, "encoding": None, "notes": notes, "tables": tables}
@@ -89,7 +94,7 @@ def _read_sheet(
             [_cells(column) for column in columns],
         )
     table.notes[:0] = layout_notes(layout, [" ".join(filter(None, row)) for row in texts[: layout.start]])
-    return table.finish(clean(sheet, NAME_CHARACTERS))
+    return table.finish(clean(sheet, NAME_CHARACTERS) or f"Sheet {number + 1}")
 
 
 def _text(cell: Any) -> str:

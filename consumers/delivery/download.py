@@ -76,12 +76,14 @@ class Downloads:
             Permanent: result_empty or result_too_large, with a sentence.
         """
         arguments: JsonObject = {"format": file_format, "max_bytes": self._max_bytes}
-        return await self._deliver(drop, "export_table", arguments, {"result.parquet": result}, scratch, self._limits)
+        return await self._deliver(
+            drop, "export_table", arguments, {"result.parquet": result}, scratch, limits=self._limits
+        )
 
     async def chart(self, drop: Drop, spec: Path, *, scratch: Path) -> Delivered:
         """Deliver a Vega-Lite specification as PNG, SVG and JSON."""
         limits = replace(self._limits, address_bytes=V8_ADDRESS_BYTES)
-        return await self._deliver(drop, "export_chart", {}, {"chart.vl.json": spec}, scratch, limits)
+        return await self._deliver(drop, "export_chart", {}, {"chart.vl.json": spec}, scratch, limits=limits)
 
     async def _deliver(
         self,
@@ -90,6 +92,7 @@ class Downloads:
         arguments: JsonObject,
         inputs: dict[str, Path],
         scratch: Path,
+        *,
         limits: Limits,
     ) -> Delivered:
         output = scratch / "deliver"

@@ -12,14 +12,14 @@ import typer
 HELP = """\
 Drop files and a request into S3; get the answer back as a file or a chart.
 
-New here? `dropchute demo` shows it in one process, without a network.
+New here? [bold]dropchute demo[/] shows it in one process, without a network.
 
-Exit codes: 0 done; 1 the job failed, and its code and reason are printed; 2 wrong usage, such as
-a missing file or a bad variable; 3 nothing reachable: no endpoint, no stack, no keys; 130 stopped by Ctrl-C.
+[bold]Exit codes[/]: 0 done. 1 the job failed; its code and reason are printed. 2 wrong usage, such as a missing file \
+or a bad variable. 3 nothing reachable: no endpoint, no stack, no keys. 130 stopped by Ctrl-C.
 
-Settings come from the environment or a file .env: AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID,
-AWS_SECRET_ACCESS_KEY, AWS_TEMP_BUCKET; OPENAI_BASE_URL, OPENAI_API_KEY, LLM_MODEL; DROPCHUTE_STACK and others.
-An endpoint on this machine needs no keys.
+[bold]Settings[/] come from the environment, or from a file .env here: AWS_ENDPOINT_URL, AWS_REGION, \
+AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_TEMP_BUCKET; OPENAI_BASE_URL, OPENAI_API_KEY, LLM_MODEL; \
+DROPCHUTE_STACK and others. An endpoint on this machine needs no keys.
 """
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
+    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -92,7 +93,7 @@ def dev() -> None:
 def drop(
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE…", exists=True, dir_okay=False, readable=True, help="CSV, TSV or Excel files."),
+        typer.Argument(metavar="FILE", exists=True, dir_okay=False, readable=True, help="CSV, TSV or Excel files."),
     ],
     *,
     ask: Annotated[str, typer.Option("--ask", metavar="TEXT", help="What to do with the files.")],

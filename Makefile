@@ -43,8 +43,11 @@ check: $(READY) ## Format, lint, types, import rules, generated schemas
 bench: $(READY) ## The numbers that we promise, measured here
 	$(BIN)/python tests/benchmarks/run.py
 
-record: $(READY) ## Ask a real model the demo's and the tests' questions again (needs OPENAI_BASE_URL)
+record: $(READY) ## Ask a real model all that is replayed again (needs OPENAI_BASE_URL, OPENAI_API_KEY and LLM_MODEL)
 	$(BIN)/dropchute demo --record
+	RECORD_MODEL="$$LLM_MODEL" RECORD_API_KEY="$$OPENAI_API_KEY" $(BIN)/python -m pytest \
+		tests/integration/test_analyst.py -k real_model --record-from "$$OPENAI_BASE_URL"
+	$(BIN)/python tests/benchmarks/bench_latency.py --record
 
 schema: $(READY) ## Write the JSON Schemas again after a change of events/
 	$(BIN)/python -m events.schema.generate

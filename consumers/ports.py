@@ -69,6 +69,12 @@ class ObjectStore(Protocol):
     async def upload(self, key: str, chunks: AsyncIterator[bytes], *, media_type: str) -> int:
         """Write a stream of any length, in parts where it is long; aborted on failure. Returns its size."""
 
+    async def abort_uploads(self, prefix: str) -> int:
+        """Abort every multipart upload begun under a prefix; returns how many.
+
+        An upload that ends meanwhile is no error.
+        """
+
     async def delete(self, keys: Sequence[str]) -> None:
         """Remove; a key that is not there is no error."""
 
@@ -237,7 +243,12 @@ class Sandbox(Protocol):
     tier: str
 
     async def run(self, task: SandboxTask) -> SandboxReport:
-        """Run one task in a sandbox of its own; raises a SandboxError. Cancelling kills it."""
+        """Run one task in a sandbox of its own; cancelling kills it.
+
+        Raises:
+            SandboxError: the task is at fault.
+            Transient: this machine is (a full disk, walls that cannot be built).
+        """
 
 
 # ---------------------------------------------------------------- progress

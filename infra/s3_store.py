@@ -12,7 +12,7 @@ from consumers.aws_retry import PASSING_CODES, error_code, error_status, may_pas
 from consumers.errors import ObjectMissing, Permanent, PreconditionFailed, Transient
 from consumers.ports import ObjectStream, ObjectSummary, StoredObject
 from consumers.s3_file_actions import S3Body, get_streaming_body, stream_upload
-from consumers.s3_multipart import StreamTooLongError
+from consumers.s3_multipart import StreamTooLongError, abort_uploads
 from events.results import FailureCode
 from infra.aws_errors import UNAVAILABLE, UNREADY, in_our_words
 
@@ -68,6 +68,13 @@ class S3ObjectStore:
                     FailureCode.RESULT_TOO_LARGE, "The result is too large to be stored; please ask for less of it."
                 ) from error
         return uploaded.size
+
+    async def abort_uploads(self, prefix: str) -> int:
+        with in_our_words():
+            try:
+                return await abort_uploads(self._client, self.bucket, prefix)
+            except TimeoutError as error:
+                raise Transient(FailureCode.STORAGE_UNAVAILABLE, UNAVAILABLE) from error
 
     async def delete(self, keys: Sequence[str]) -> None:
         for start in range(0, len(keys), DELETE_BATCH):

@@ -18,6 +18,10 @@ for name in [name for name in os.environ if name.startswith(("AWS_", "DROPCHUTE_
     del os.environ[name]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--record-from", default=None, help="ask the model at this base URL again, and keep its replies")
+
+
 @pytest.fixture(scope="session")
 def moto_endpoint() -> Iterator[str]:
     with EmbeddedCloud() as cloud:

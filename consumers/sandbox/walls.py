@@ -16,6 +16,7 @@ GUEST_ROOT = Path("/dropchute")
 INPUTS = Path("/job/in")
 OUTPUT = Path("/job/out")
 TMP_BYTES = 256 * 1024 * 1024
+SHM_BYTES = 64 * 1024 * 1024
 
 ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
@@ -52,7 +53,9 @@ def _filesystem(inputs: Mapping[str, Path], output: Path) -> Iterator[str]:
         yield from ("--ro-bind-try", place, place)
     package = Path(consumers.__file__).parent
     yield from ("--ro-bind", str(package), str(GUEST_ROOT / "consumers"))
-    yield from ("--proc", "/proc", "--dev", "/dev")
+    # What is written to a tmpfs is memory that no limit of a process counts: each has a size, /dev none to write to.
+    yield from ("--proc", "/proc", "--dev", "/dev", "--size", str(SHM_BYTES), "--tmpfs", "/dev/shm")  # noqa: S108
+    yield from ("--remount-ro", "/dev")
     yield from ("--size", str(TMP_BYTES), "--tmpfs", "/tmp")  # noqa: S108 - the sandbox's own tmpfs
     yield from ("--dir", str(INPUTS))
     for name, path in inputs.items():

@@ -14,9 +14,9 @@ from infra.cli.drop import Handed, hand_in
 from infra.cli.endings import Ending, ExitCode, wrong_usage
 from infra.cli.environment import model_is_configured, read_settings
 from infra.drop_client import drop_client
-from infra.embedded.demo import CHART, DEMO_RECORDINGS, QUESTION, recorded_from, replace_recordings
+from infra.embedded.demo import CHART, DEMO_RECORDINGS, QUESTION, charted_files, recorded_from
 from infra.embedded.demo_data import ORDERS, write_demo_files
-from infra.embedded.replayed_model import ReplayedModel
+from infra.embedded.replayed_model import ReplayedModel, replace_recordings
 from infra.embedded.stack import embedded_stack
 from infra.logs import configure_logs
 from infra.settings import Settings
@@ -68,7 +68,7 @@ async def _record(console: Console, settings: Settings, folder: Path, out: Path 
     show.say(console, f"Recording what {settings.llm_model} at {upstream} replies.")
     with ReplayedModel(fresh, upstream=upstream, api_key=key) as recorder:
         await _two_drops(console, settings, recorder, folder, out)
-    for path in replace_recordings(fresh):
+    for path in replace_recordings(fresh, DEMO_RECORDINGS):
         show.say(console, f"recorded {path}")
 
 
@@ -84,7 +84,7 @@ async def _two_drops(
         show.answer(console, completed, question.files, rows=SHOWN_ROWS)
 
         _introduce(console, 2, "The answer, dropped again, as a chart", CHART.query)
-        completed = await hand_in(client, question.files, CHART, chart, out=out, human=console)
+        completed = await hand_in(client, charted_files(question.files, folder), CHART, chart, out=out, human=console)
         show.answer(console, completed, chart.files)
     console.print()
     show.say(console, 'Now yours: dropchute drop FILE --ask "…" --embedded', style="bold")

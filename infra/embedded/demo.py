@@ -12,7 +12,6 @@ from infra.embedded.replayed_model import RECORDINGS
 QUESTION = Request("Total revenue by region and category.")
 CHART = Request("A bar chart of revenue by region, with one colour per category.", flow=Flow.VISUALIZATION)
 
-
 DEMO_RECORDINGS = RECORDINGS / "demo"
 
 
@@ -22,8 +21,9 @@ def recorded_from(folder: Path = DEMO_RECORDINGS) -> str:
     return "; ".join(sorted({f"{recording['model']}, {recording['recorded_at']}" for recording in recordings}))
 
 
-def replace_recordings(fresh: Path, folder: Path = DEMO_RECORDINGS) -> Sequence[Path]:
-    """Put the recordings of ``fresh`` in the place of all that ``folder`` has; returns where they are now."""
-    for old in folder.glob("*.json"):
-        old.unlink()
-    return [Path(shutil.copy(new, folder)) for new in sorted(fresh.glob("*.json"))]
+def charted_files(saved: Sequence[Path], folder: Path) -> Sequence[Path]:
+    """Copies in ``folder`` of the answer's saved files, named ``result.xlsx`` whatever name was free where they are.
+
+    The chart's recording holds that name.
+    """
+    return [Path(shutil.copy(path, folder / f"result{path.suffix}")) for path in saved]

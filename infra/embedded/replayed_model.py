@@ -3,9 +3,10 @@
 import asyncio
 import hashlib
 import json
+import shutil
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,8 @@ from starlette.routing import Route
 from consumers.llm_service import NO_RECORDING
 
 RECORDINGS = Path(__file__).parent / "recordings"
+"""One folder for each who asks: a recording goes when its owner records again."""
+
 KEY_CHARS = 16
 UPSTREAM_SECONDS = 600
 
@@ -32,6 +35,15 @@ def recording_key(request: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:KEY_CHARS]
 
 
+def replace_recordings(fresh: Path, folder: Path) -> Sequence[Path]:
+    """Put the recordings of ``fresh`` in the place of all that ``folder`` has; returns where they are now."""
+    new = sorted(fresh.glob("*.json"))
+    for old in folder.glob("*.json"):
+        old.unlink()
+    folder.mkdir(exist_ok=True)
+    return [Path(shutil.copy(path, folder)) for path in new]
+
+
 class ReplayedModel:
     """An OpenAI-compatible server on a free local port, for as long as its ``with`` block lasts.
 
@@ -39,7 +51,7 @@ class ReplayedModel:
     endpoint, a question without a recording goes there, and the answer is kept as it came.
     """
 
-    def __init__(self, folder: Path = RECORDINGS, *, upstream: str | None = None, api_key: str = "") -> None:
+    def __init__(self, folder: Path, *, upstream: str | None = None, api_key: str = "") -> None:
         self._folder = folder
         self._upstream = upstream
         self._api_key = api_key

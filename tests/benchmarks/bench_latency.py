@@ -29,15 +29,17 @@ from consumers.ports import SandboxTask
 from consumers.sandbox.bwrap import BwrapSandbox
 from events.keys import JobRef
 from events.results import Completed, CompletedEvent, FailedEvent, Stage, parse_event
+from events.status import State
 from infra.clients import Clients
 from infra.drop_client import DropClient, Request
-from infra.embedded.replayed_model import RECORDINGS, ReplayedModel
+from infra.embedded.replayed_model import RECORDINGS, ReplayedModel, replace_recordings
 from infra.embedded.stack import EmbeddedStack, embedded_stack
 from infra.s3_store import S3ObjectStore
 from infra.settings import Settings
 from infra.sqs_queue import SqsQueue
 
 TARGET_SECONDS = 1.5
+BENCHMARK_RECORDINGS = RECORDINGS / "benchmark"
 QUESTION = Request(query="What is the total amount per city? Sort by total, largest first.", file_format="csv")
 CITIES = ("Aarhus", "Bilbao", "Cork", "Delft", "Essen", "Faro")
 
@@ -61,7 +63,7 @@ def write_csv(path: Path) -> None:
 
 
 def run(*, quick: bool) -> list[Result]:
-    with ReplayedModel() as model:
+    with ReplayedModel(BENCHMARK_RECORDINGS) as model:
         return [asyncio.run(_measure(model, drops=5 if quick else 25))]
 
 
@@ -132,20 +134,26 @@ async def _cold_sandbox(folder: Path) -> float:
 
 
 async def record(settings: Settings) -> None:
-    """Ask the configured model; its reply goes to the recordings."""
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        ReplayedModel(
-            RECORDINGS, upstream=settings.openai_base_url, api_key=settings.openai_api_key.get_secret_value()
-        ) as recorder,
-    ):
-        path = Path(folder) / "orders.csv"
+    """Ask the configured model; its replies take the place of the recordings."""
+    upstream, key = settings.openai_base_url, settings.openai_api_key.get_secret_value()
+    with tempfile.TemporaryDirectory() as folder:
+        path, fresh = Path(folder) / "orders.csv", Path(folder) / "recordings"
         write_csv(path)
-        async with embedded_stack(settings, replayed=recorder) as embedded, Clients(embedded.settings) as clients:
-            client = DropClient(S3ObjectStore(clients.s3, embedded.stack.bucket))
-            job = await client.drop([path], QUESTION)
-            async for status in client.follow(job):
-                Console().print(status.state, status.detail)
+        fresh.mkdir()
+        with ReplayedModel(fresh, upstream=upstream, api_key=key) as recorder:
+            await _ask(settings, recorder, path)
+        for recording in replace_recordings(fresh, BENCHMARK_RECORDINGS):
+            Console().print("recorded", recording)
+
+
+async def _ask(settings: Settings, recorder: ReplayedModel, path: Path) -> None:
+    async with embedded_stack(settings, replayed=recorder) as embedded, Clients(embedded.settings) as clients:
+        client = DropClient(S3ObjectStore(clients.s3, embedded.stack.bucket))
+        status = None
+        async for status in client.follow(await client.drop([path], QUESTION)):
+            Console().print(status.state, status.detail)
+        if status is None or status.state is not State.COMPLETED:
+            raise RuntimeError("The drop did not complete; the recordings stay as they were.")
 
 
 def show(results: list[Result], console: Console) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from consumers.errors import Transient
 from consumers.ports import (
     GuestError,
     Limits,
@@ -25,6 +26,8 @@ from consumers.sandbox.outputs import UnsafeOutput, open_output, output_path
 
 CANARY = "canary-7f3a9"
 QUICK = Limits(wall_seconds=20, cpu_seconds=10, memory_bytes=1024**3, file_bytes=10_000_000, output_bytes=20_000)
+
+BIG_FILES = replace(QUICK, file_bytes=1024**3)
 
 
 async def run(code: str, folder: Path, limits: Limits = QUICK) -> SandboxReport:
@@ -218,6 +221,62 @@ async def test_cancelling_kills_the_sandbox(tmp_path: Path):
             await task
 
     assert "bwrap" not in _commands()
+
+
+async def test_a_cancel_at_any_moment_of_the_start_leaves_nothing(tmp_path: Path):
+    async def endless():
+        while True:
+            yield b"a,b\n"
+            await asyncio.sleep(0.01)
+
+    for turns in range(40):
+        output = tmp_path / str(turns)
+        output.mkdir()
+        arguments = {"name": "x.csv", "extension": ".csv", "media_type": "text/csv", "staged": None}
+        reading = SandboxTask("consumers.preprocessing.guest.read:read_upload", arguments, {}, output, stream=endless())
+        task = asyncio.create_task(BwrapSandbox().run(reading))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        done, _ = await asyncio.wait((task,), timeout=10)
+        assert done, f"still running when cancelled after {turns} turns of the loop"
+        assert task.cancelled()
+
+    assert "bwrap" not in _commands()
+    assert not [line for line in _all_commands() if str(tmp_path) in line]
+
+
+def _all_commands() -> list[str]:
+    lines = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit():
+                lines.append((entry / "cmdline").read_text())
+        except OSError:
+            continue
+    return lines
+
+
+@pytest.mark.parametrize(("place", "size"), [("/dev/shm/x", 65_000_000), ("/dev/shm/x", 68_000_000)])
+async def test_shared_memory_has_a_size(place: str, size: int, tmp_path: Path):
+    write = run(f"with open({place!r}, 'wb') as f: f.write(b'x' * {size})\nresult = 1", tmp_path, BIG_FILES)
+    if size < 64 * 1024**2:
+        await write
+    else:
+        with pytest.raises(GuestError, match="No space left"):
+            await write
+
+
+async def test_there_is_nothing_else_in_dev_to_write_to(tmp_path: Path):
+    with pytest.raises(GuestError, match="Read-only file system"):
+        await run("open('/dev/x', 'w').write('x'); result = 1", tmp_path)
+
+
+async def test_a_machine_that_is_at_fault_is_told_apart_from_a_wrong_task(tmp_path: Path):
+    gone = tmp_path / "gone"
+
+    with pytest.raises(Transient, match="sandbox could not do its work"):
+        await run("result = 1", gone)
 
 
 def _commands() -> str:

@@ -1,5 +1,6 @@
 import datetime as dt
 import json
+import os
 from collections.abc import Sequence
 
 import pyarrow as pa
@@ -24,7 +25,7 @@ from consumers.ports import (
 )
 from events.keys import Flow
 from events.results import FailureCode, Stage
-from infra.embedded.replayed_model import ReplayedModel
+from infra.embedded.replayed_model import RECORDINGS, ReplayedModel, replace_recordings
 
 ORDERS = pa.table(
     {
@@ -102,7 +103,7 @@ def both(question):
 
 async def answer(question, server, *, sandbox=None, budget=None, heard=None) -> Analysis:
     async with OpenAILanguageModel(
-        base_url=server.base_url, api_key="", model="scripted", timeout_seconds=150, max_reply_tokens=700
+        base_url=server.base_url, api_key="", model=os.environ.get("RECORD_MODEL", "any"), timeout_seconds=150, max_reply_tokens=700
     ) as model:
         analyst = Analyst(model=model, sandbox=sandbox or PlainSandbox())
         return await analyst.answer(
@@ -123,9 +124,23 @@ def rows(analysis):
 # ---------------------------------------------------------------- what a real model said
 
 
+@pytest.fixture(scope="module")
+def recordings(request, tmp_path_factory):
+    """Where replies are; with ``--record-from``, an empty folder that takes the old one's place if all goes well."""
+    kept = RECORDINGS / "tests"
+    if request.config.getoption("--record-from") is None:
+        yield kept
+        return
+    fresh = tmp_path_factory.mktemp("recordings")
+    yield fresh
+    if not request.session.testsfailed:
+        replace_recordings(fresh, kept)
+
+
 @pytest.fixture
-def recorded(pytestconfig):
-    with ReplayedModel(upstream=pytestconfig.getoption("--record-from", None)) as server:
+def recorded(pytestconfig, recordings):
+    upstream, key = pytestconfig.getoption("--record-from"), os.environ.get("RECORD_API_KEY", "")
+    with ReplayedModel(recordings, upstream=upstream, api_key=key) as server:
         yield server
 
 
@@ -175,7 +190,7 @@ async def test_an_answer_tells_where_it_came_from(question):
 
     assert rows(analysis) == [{"result": 475.75}]
     assert (analysis.kind, analysis.answer, analysis.attempts) == ("scalar", "475.75", 1)
-    assert (analysis.model, analysis.code) == ("scripted", "result = df['revenue'].sum()")
+    assert (analysis.model, analysis.code) == (REAL_NAME, "result = df['revenue'].sum()")
     assert heard == [(Stage.ANALYSE, "The language model is writing a program.")]
     assert analysis.file.parent.name == "attempt-1"
 

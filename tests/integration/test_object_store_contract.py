@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 import pytest_asyncio
-from faulty_proxy import Answer, CutBody, DropReply, FaultyProxy, s3_error
+from faulty_proxy import Answer, CutBody, DropReply, FaultyProxy, Hold, s3_error
 
 from consumers.errors import ObjectMissing, Permanent, PreconditionFailed, Transient
 from events.results import FailureCode
@@ -155,6 +155,110 @@ async def test_an_upload_tells_its_size(store):
 
     assert await store.upload("k", chunks(), media_type=JSON) == 3 * len(PATTERN)
     assert (await store.get("k", max_bytes=10)).body == PATTERN[:11]
+
+
+# ---------------------------------------------------------------- uploads left behind
+
+
+async def begin(store, s3, key):
+    """Begin an upload and send a part, as a worker does that is killed then. Returns the upload's id."""
+    upload = await s3.create_multipart_upload(Bucket=store.bucket, Key=key)
+    await s3.upload_part(Bucket=store.bucket, Key=key, UploadId=upload["UploadId"], PartNumber=1, Body=b"part")
+    return upload["UploadId"]
+
+
+async def begun(store, s3):
+    reply = await s3.list_multipart_uploads(Bucket=store.bucket)
+    return sorted(upload["Key"] for upload in reply.get("Uploads", []))
+
+
+async def test_uploads_under_the_prefix_are_aborted_and_no_others(store, s3):
+    for key in ("a b+c/ü日%25/1", "a b+c/ü日%25/1", "a b+c/ü日%25/2/x y&<z>", "a b+c/ü日%2", "z/a b+c/ü日%25/1"):
+        await begin(store, s3, key)
+    aborted = await store.abort_uploads("a b+c/ü日%25/")
+
+    assert aborted == 3
+    assert await begun(store, s3) == ["a b+c/ü日%2", "z/a b+c/ü日%25/1"]
+
+
+async def test_aborting_uploads_where_there_are_none_finds_none(store, s3):
+    await begin(store, s3, "other/1")
+
+    assert await store.abort_uploads("k/") == 0
+    assert await begun(store, s3) == ["other/1"]
+
+
+async def test_uploads_are_aborted_only_once(store, s3):
+    await begin(store, s3, "k/1")
+
+    assert await store.abort_uploads("k/") == 1
+    assert await store.abort_uploads("k/") == 0
+
+
+async def test_aborting_uploads_leaves_objects_alone(store, s3):
+    await store.put("k/1", b"whole", media_type=JSON)
+    await begin(store, s3, "k/1")
+    await store.abort_uploads("k/")
+
+    assert await body_of(store, "k/1") == b"whole"
+
+
+async def test_an_upload_that_ends_while_uploads_are_aborted_is_no_error(store, s3, proxy):
+    upload_id = await begin(store, s3, "k/1")
+    await begin(store, s3, "k/2")
+    hold = Hold()
+    proxy.on("DELETE", upload_id, hold)
+    aborting = asyncio.create_task(store.abort_uploads("k/"))
+    await asyncio.to_thread(hold.arrived.wait, 10)
+    await s3.abort_multipart_upload(Bucket=store.bucket, Key="k/1", UploadId=upload_id)
+    hold.let_go.set()
+
+    assert await aborting == 1
+    assert await begun(store, s3) == []
+
+
+async def test_uploads_of_a_listing_in_pages_are_all_aborted(store, s3, proxy):
+    first = await begin(store, s3, "k/1")
+    await begin(store, s3, "k/2")
+    page = f"""<ListMultipartUploadsResult><IsTruncated>true</IsTruncated>
+        <NextKeyMarker>k/1</NextKeyMarker><NextUploadIdMarker>{first}</NextUploadIdMarker>
+        <Upload><Key>k/1</Key><UploadId>{first}</UploadId></Upload></ListMultipartUploadsResult>"""
+    proxy.on("GET", "?uploads", Answer(200, page.encode(), {"Content-Type": "application/xml"}))
+    aborted = await store.abort_uploads("k/")
+
+    assert aborted == 2
+    assert proxy.count("GET", f"upload-id-marker={first}") == proxy.count("GET", "key-marker=k%2F1") == 1
+    assert await begun(store, s3) == []
+
+
+async def test_aborting_uploads_is_tried_again(store, s3, proxy):
+    await begin(store, s3, "k/1")
+    proxy.on("GET", "?uploads", UNAVAILABLE, times=2)
+    proxy.on("DELETE", "/k/1", UNAVAILABLE, times=2)
+
+    assert await store.abort_uploads("k/") == 1
+    assert await begun(store, s3) == []
+
+
+@pytest.mark.parametrize(("method", "part_of_path"), [("GET", "?uploads"), ("DELETE", "/k/1")])
+async def test_uploads_that_may_not_be_aborted_are_transient(store, s3, proxy, method, part_of_path):
+    await begin(store, s3, "k/1")
+    proxy.on(method, part_of_path, s3_error(403, "AccessDenied"))
+    with pytest.raises(Transient) as error:
+        await store.abort_uploads("k/")
+
+    assert error.value.code is FailureCode.STORAGE_UNAVAILABLE
+
+
+async def test_an_upload_that_outlasts_its_aborts_is_transient(store, s3, proxy):
+    await begin(store, s3, "k/1")
+    parts = b"<ListPartsResult><IsTruncated>false</IsTruncated></ListPartsResult>"
+    proxy.on("GET", "/k/1", Answer(200, parts, {"Content-Type": "application/xml"}), times=100)
+    proxy.on("DELETE", "/k/1", Answer(204, b"", {}), times=100)
+    with pytest.raises(Transient) as error:
+        await store.abort_uploads("k/")
+
+    assert error.value.code is FailureCode.STORAGE_UNAVAILABLE
 
 
 # ---------------------------------------------------------------- conditional writes

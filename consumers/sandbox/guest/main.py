@@ -1,10 +1,11 @@
 """The guest's entry: limits first, then one task from the private descriptor, one reply, the end.
 
 Started as ``python -I -B main.py FD`` by the host, inside the walls. The reply is one of
-``{"value": …}``, ``{"refused": {code, message}}``, ``{"failed": {message, traceback}}`` and
-``{"memory": message}``.
+``{"value": …}``, ``{"refused": {code, message}}``, ``{"failed": {message, traceback}}``,
+``{"memory": message}`` and ``{"fault": reason}``: the machine's, not the task's.
 """
 
+import errno
 import importlib
 import os
 import resource
@@ -19,12 +20,14 @@ sys.path.insert(0, str(Path(__file__).parents[3]))
 from consumers.sandbox import frames
 from consumers.sandbox.guest.contract import Folders, Refusal
 
+MACHINE_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 MAX_TRACEBACK_CHARS = 20_000
 MAX_MESSAGE_CHARS = 4_000
 
 
 def main(descriptor: int) -> None:
     with socket.socket(fileno=descriptor) as channel:
+        channel.sendall(frames.encode(frames.HELLO))
         task = _receive(channel)
         _limit(task["limits"])
         channel.sendall(_reply(task))
@@ -65,6 +68,8 @@ def _reply(task: dict[str, Any]) -> bytes:
     except MemoryError as error:
         return frames.encode({"memory": str(error)[:MAX_MESSAGE_CHARS]})
     except BaseException as error:  # noqa: BLE001 - whatever a task raises, the host is told
+        if isinstance(error, OSError) and error.errno in MACHINE_FAULTS:
+            return frames.encode({"fault": os.strerror(error.errno)})
         text = "".join(traceback.format_exception(error))
         message = f"{type(error).__name__}: {error}"
         return frames.encode(

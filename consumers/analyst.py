@@ -140,15 +140,25 @@ _SENTENCES = {
 
 
 class Analyst:
-    """Answers questions with one model and one sandbox; ``attempts`` replies at the most for each."""
+    """Answers questions with one model and one sandbox; ``attempts`` replies at the most for each.
+
+    Without ``show_values`` no error goes back to the model with a text that could quote a cell.
+    """
 
     def __init__(
-        self, *, model: LanguageModel, sandbox: Sandbox, attempts: int = 3, limits: Limits | None = None
+        self,
+        *,
+        model: LanguageModel,
+        sandbox: Sandbox,
+        attempts: int = 3,
+        limits: Limits | None = None,
+        show_values: bool = True,
     ) -> None:
         self._model = model
         self._sandbox = sandbox
         self._attempts = attempts
         self._limits = limits or Limits()
+        self._show_values = show_values
 
     async def answer(self, question: Question, *, report: Report, budget: Budget) -> Analysis:
         """Ask, run, and have it mended until there is a result.
@@ -196,7 +206,7 @@ class Analyst:
         try:
             ran = await self._sandbox.run(self._task(attempt.number, code, question))
         except SandboxError as error:
-            return replace(attempt, problem=_problem(error, code), printed=error.printed)
+            return replace(attempt, problem=self._problem(error, code), printed=error.printed)
         attempt = replace(attempt, printed=ran.printed)
         try:
             told = _GuestReport.model_validate(ran.value)
@@ -214,11 +224,27 @@ class Analyst:
         named = list(zip(files, question.tables, strict=True))
         return SandboxTask(
             call=CALLS[question.flow],
-            arguments={"code": code, "tables": [{"name": name, "file": file} for file, (name, _) in named]},
+            arguments={
+                "code": code,
+                "tables": [{"name": name, "file": file} for file, (name, _) in named],
+                "show_values": self._show_values,
+            },
             inputs={file: path for file, (_, path) in named},
             output=output,
             limits=self._limits,
         )
+
+    def _problem(self, error: SandboxError, code: str) -> _Problem:
+        if isinstance(error, GuestRefusal) and error.code == FailureCode.RESULT_EMPTY:
+            return _Problem(FailureCode.RESULT_EMPTY, prompts.empty_words(code))
+        if isinstance(error, GuestError):
+            text = without_control_characters(str(error))
+            # The class's name says nothing to the model: the text after it does.
+            words = text.removeprefix("CodeError: ")
+            if words == text and not self._show_values:
+                return _NOT_SAVED
+            return _Problem(FailureCode.CODE_FAILED, prompts.error_words(words))
+        return _WORDS.get(type(error), _TAMPERED)
 
     def _failure(self, question: Question, done: list[_Attempt]) -> AnalysisFailed:
         last = done[-1].problem
@@ -248,14 +274,10 @@ _TAMPERED = _Problem(
 )
 
 
-def _problem(error: SandboxError, code: str) -> _Problem:
-    if isinstance(error, GuestRefusal) and error.code == FailureCode.RESULT_EMPTY:
-        return _Problem(FailureCode.RESULT_EMPTY, prompts.empty_words(code))
-    if isinstance(error, GuestError):
-        # The class's name says nothing to the model: the text after it does.
-        words = without_control_characters(str(error)).removeprefix("CodeError: ")
-        return _Problem(FailureCode.CODE_FAILED, prompts.error_words(words))
-    return _WORDS.get(type(error), _TAMPERED)
+# Only a CodeError is worded without cells; anything else quotes what it likes.
+_NOT_SAVED = _Problem(
+    FailureCode.CODE_FAILED, "The code ran, but what it assigned could not be saved. Assign plain columns and values."
+)
 
 
 def _folder(question: Question, number: int) -> Path:

@@ -17,8 +17,6 @@ from events.manifest import Manifest
 from events.results import FailureCode, Stage
 
 BUNDLE_NAME = "run.json"
-MAX_NOTES = 200
-MAX_NOTE_CHARS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +50,7 @@ class Answering:
         analysis = await self.analyst.answer(question, report=report, budget=self.budget())
         bundle = json.dumps(analysis.bundle, ensure_ascii=False).encode("utf-8", "replace")
         await self.store.put(drop.job.result_key(drop.epoch, BUNDLE_NAME), bundle, media_type="application/json")
-        return analysis, _bounded([*prepared.notes, *analysis.notes])
-
-
-def _bounded(notes: list[str]) -> tuple[str, ...]:
-    # A terminal event must fit into one SQS message, however wide the tables are.
-    told = [note[:MAX_NOTE_CHARS] for note in notes[:MAX_NOTES]]
-    left = len(notes) - len(told)
-    return (*told, f"… and {left} more.") if left else tuple(told)
+        return analysis, (*prepared.notes, *analysis.notes)
 
 
 def _refuse_what_is_not_there_yet(manifest: Manifest, flow: Flow) -> None:

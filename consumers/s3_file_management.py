@@ -1,23 +1,90 @@
 """Temporary files, in S3 and on scratch: where they live, and that they go."""
 
+import asyncio
 import contextlib
-import shutil
+import fcntl
+import os
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import structlog
 
 from consumers.ports import ObjectStore
+from consumers.uncancelled import uncancelled
 from events.keys import JobRef
 
+_PREFIX = "dropchute-worker-"
 
-@contextlib.contextmanager
-def scratch_folder(root: Path | None, job: JobRef) -> Iterator[Path]:
-    """A folder of this job's own on local disk; gone afterwards, whatever happened in it."""
-    folder = Path(tempfile.mkdtemp(prefix=f"dropchute-{job.job_id}-", dir=root))
+log = structlog.get_logger(__name__)
+
+
+class Scratch:
+    """A worker's place for temporary files: one folder, which this process holds by a lock.
+
+    Entering it removes the folders of workers that are gone: the kernel freed their locks when they died.
+    """
+
+    def __init__(self, root: Path | None = None) -> None:
+        self._root = Path(tempfile.gettempdir() if root is None else root).absolute()
+        self._exits = contextlib.ExitStack()
+        self.folder = self._root
+
+    async def __aenter__(self) -> Self:
+        for abandoned in self._root.glob(f"{_PREFIX}*"):
+            with contextlib.ExitStack() as exits:
+                if _locked(abandoned, exits):
+                    await _remove(abandoned)
+        self._make()
+        while not _locked(self.folder, self._exits):
+            self._make()  # another worker's start took the new folder for an abandoned one
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await uncancelled(_remove(self.folder))
+        self._exits.close()
+
+    def _make(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._root))
+
+    @contextlib.asynccontextmanager
+    async def of(self, job: JobRef) -> AsyncIterator[Path]:
+        """A folder of this job's own; gone afterwards, whatever happened in it."""
+        folder = Path(tempfile.mkdtemp(prefix=f"{job.job_id}-", dir=self.folder))
+        try:
+            yield folder
+        finally:
+            await uncancelled(_remove(folder))
+
+
+def _locked(folder: Path, exits: contextlib.ExitStack) -> bool:
+    """Whether the lock of a folder was free and is ours now, until ``exits`` is closed."""
     try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        exits.callback(os.close, descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+async def _remove(folder: Path) -> None:
+    """Remove a tree that untrusted code may have built: of any depth and size, beside the event loop."""
+    if await _ran("rm", "-rf", "--", str(folder)):
+        return
+    await _ran("chmod", "-R", "u+rwX", "--", str(folder))
+    if not await _ran("rm", "-rf", "--", str(folder)):
+        log.warning("scratch.not_removed", folder=str(folder))
+
+
+async def _ran(*command: str) -> bool:
+    nowhere = asyncio.subprocess.DEVNULL
+    process = await asyncio.create_subprocess_exec(*command, stdout=nowhere, stderr=nowhere)
+    return await process.wait() == 0
 
 
 async def remove_uploads(store: ObjectStore, job: JobRef) -> None:

@@ -6,6 +6,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 
 from consumers.analyst import Analyst
@@ -16,6 +17,7 @@ from consumers.llm_service import Budget, OpenAILanguageModel
 from consumers.ports import LanguageModel, Limits, Sandbox
 from consumers.preprocessing.prepare import FileLimits, Preprocessor
 from consumers.process_query import process_query
+from consumers.s3_file_management import Scratch
 from consumers.sandbox.bwrap import BwrapSandbox
 from consumers.session_control import session_control
 from consumers.worker.drain import run_until
@@ -45,10 +47,25 @@ async def run_worker(settings: Settings, stack: Stack, stop: asyncio.Event) -> N
         SandboxUnavailable: this machine cannot hold untrusted code.
     """
     sandbox = BwrapSandbox()
-    await sandbox.probe()
-    async with Clients(settings) as clients, language_model(settings) as model:
-        pollers = _pollers(settings, stack, clients, model, sandbox)
-        await run_until(stop, pollers, drain_seconds=settings.drain_seconds)
+    async with (
+        Scratch(settings.scratch) as scratch,
+        Clients(settings) as clients,
+        language_model(settings) as model,
+    ):
+        await sandbox.probe(scratch.folder)
+        parts = _Parts(clients, model, sandbox, scratch, stop)
+        await run_until(stop, _pollers(settings, stack, parts), drain_seconds=settings.drain_seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What is opened at start and closed at the end."""
+
+    clients: Clients
+    model: LanguageModel
+    sandbox: Sandbox
+    scratch: Scratch
+    stop: asyncio.Event
 
 
 @asynccontextmanager
@@ -64,9 +81,8 @@ async def language_model(settings: Settings) -> AsyncIterator[LanguageModel]:
         yield model
 
 
-def _pollers(
-    settings: Settings, stack: Stack, clients: Clients, model: LanguageModel, sandbox: Sandbox
-) -> list[Poller]:
+def _pollers(settings: Settings, stack: Stack, parts: _Parts) -> list[Poller]:
+    clients, sandbox, scratch = parts.clients, parts.sandbox, parts.scratch
     name = worker_name()
     urls = stack.queue_urls
     store = S3ObjectStore(clients.s3, stack.bucket)
@@ -85,13 +101,13 @@ def _pollers(
             limits=FileLimits(file_bytes=settings.max_file_bytes, drop_bytes=settings.max_drop_bytes),
             run_limits=run_limits,
         ),
-        analyst=Analyst(model=model, sandbox=sandbox, attempts=settings.llm_attempts, limits=run_limits),
+        analyst=Analyst(model=parts.model, sandbox=sandbox, attempts=settings.llm_attempts, limits=run_limits),
         budget=Budget,
         sample_rows=settings.llm_sample_rows,
     )
     downloads = Downloads(store, sandbox, limits=run_limits, max_bytes=settings.max_result_bytes)
-    query = partial(process_query, answering=answering, downloads=downloads, scratch_root=settings.scratch)
-    chart = partial(visualize_data, answering=answering, downloads=downloads, scratch_root=settings.scratch)
+    query = partial(process_query, answering=answering, downloads=downloads, scratch=scratch)
+    chart = partial(visualize_data, answering=answering, downloads=downloads, scratch=scratch)
     jobs = JobTransaction(
         {Flow.QUERY: query, Flow.VISUALIZATION: chart},
         ledger=ledger,
@@ -103,6 +119,7 @@ def _pollers(
             heartbeat_seconds=settings.heartbeat_seconds,
             retry_base_seconds=settings.retry_base_seconds,
         ),
+        stopping=parts.stop.is_set,
     )
     handler = MessageHandler(
         Handlers(manifest=jobs.run, control=partial(session_control, ledger=ledger, store=store, events=events)),

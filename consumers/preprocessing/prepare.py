@@ -30,6 +30,7 @@ from events.results import FailureCode
 
 READER = "consumers.preprocessing.guest.read:read_upload"
 STAGED_NAME = "upload"
+MAX_TABLES = 200
 # A whole file at 1 MB/s, on top of what the smallest one takes.
 _SECONDS_PER_BYTE = 1e-6
 _FILES_AT_ONCE = 2
@@ -235,6 +236,11 @@ def _named(files: tuple[FileUploadMetadata, ...], read: list[tuple[FileReport, P
         for profile in report.tables:
             name = entry.name if profile.sheet is None else f"{entry.name}/{profile.sheet}"
             name = next(free for free in _names(name) if free not in tables)
+            if len(tables) == MAX_TABLES:
+                raise Permanent(
+                    FailureCode.FILE_TOO_LARGE,
+                    f"The files hold more than {MAX_TABLES} tables (sheets count). Send fewer at once.",
+                )
             try:
                 tables[name] = PreparedTable(name, output_path(folder, profile.file), profile)
             except UnsafeOutput as error:

@@ -20,6 +20,7 @@ from consumers.drop import Answer, Drop
 from consumers.errors import OPERATOR_CODES, ClaimLost, HeldElsewhere, ObjectMissing, Permanent, Transient
 from consumers.ports import EventSink, ObjectStore, Report
 from consumers.s3_file_management import remove_results, remove_uploads
+from consumers.uncancelled import uncancelled
 from consumers.worker.keep import while_kept
 from consumers.worker.ledger import Claim, Ledger, utc_now
 from consumers.worker.outcome import Completed, DeadLetter, Outcome, Released, Retry
@@ -30,6 +31,9 @@ from events.results import FailureCode, Stage, event_of
 from events.status import CompletedOutcome, FailedOutcome, JobStatus
 
 MAX_LIFE = timedelta(hours=24)
+MAX_TEXT_CHARS = 10_000
+MAX_NOTES = 200
+MAX_NOTE_CHARS = 500
 
 Bury = Callable[[DeadLetter], Awaitable[None]]
 
@@ -65,6 +69,7 @@ class JobTransaction:
         store: ObjectStore,
         events: EventSink,
         policy: JobPolicy,
+        stopping: Callable[[], bool] = lambda: False,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._flows = flows
@@ -72,6 +77,7 @@ class JobTransaction:
         self._store = store
         self._events = events
         self._policy = policy
+        self._stopping = stopping
         self._now = now
 
     async def run(self, key: ManifestKey, bury: Bury) -> Outcome:
@@ -89,17 +95,17 @@ class JobTransaction:
                 await self._attempt(claim)
             except ClaimLost:
                 log.warning("job.claim_lost", job=str(claim.job), epoch=claim.epoch)
-                await remove_results(self._store, claim.job, epoch=claim.epoch)
+                await self._discard_results(claim)
                 return Released()
             except _ManifestGone:
-                log.info("job.manifest_gone", job=str(claim.job))
-                await self._store.delete([claim.job.status_key])
+                await self._withdraw(claim)
                 return Completed()
             except Transient as error:
                 return await self._try_again(claim, error)
             except BaseException as error:
-                counts = not isinstance(error, asyncio.CancelledError)
-                await asyncio.shield(self._abandon(claim, counts=counts))
+                # Only a stop takes the job away from a worker that would have gone on with it.
+                stopped = isinstance(error, asyncio.CancelledError) and self._stopping()
+                await uncancelled(self._abandon(claim, counts=not stopped))
                 raise
         await finish(claim, store=self._store, events=self._events, bury=bury)
         return Completed()
@@ -128,19 +134,24 @@ class JobTransaction:
         manifest = await self._read_manifest(claim)
         await claim.note(traceparent=manifest.traceparent)
         await progress.accepted()
+        left = self._seconds_to_expiry(manifest)
         try:
-            async with asyncio.timeout(self._seconds_left(manifest)):
+            async with asyncio.timeout(min(left, self._policy.seconds)) as clock:
                 drop = Drop(claim.job, claim.epoch, manifest)
                 answer = await self._flows[claim.status.flow](drop, report=progress)
         except TimeoutError as error:
+            if not clock.expired():
+                raise
+            if left <= self._policy.seconds:
+                raise _expired() from error
             message = "This took too long. Ask for less at once, or drop smaller files."
             raise Permanent(FailureCode.CODE_TIMEOUT, message) from error
         await claim.end(
             results.Completed(
                 **_identity(claim),
-                answer=answer.text,
+                answer=None if answer.text is None else answer.text[:MAX_TEXT_CHARS],
                 files=answer.files,
-                notes=answer.notes,
+                notes=_bounded(answer.notes),
                 seconds=progress.seconds(),
             )
         )
@@ -157,14 +168,14 @@ class JobTransaction:
         except ManifestError as error:
             raise Permanent(error.code, error.message) from error
 
-    def _seconds_left(self, manifest: Manifest) -> float:
+    def _seconds_to_expiry(self, manifest: Manifest) -> float:
         expires = manifest.created_at + MAX_LIFE
         if manifest.expires_at is not None:
             expires = min(expires, manifest.expires_at)
         left = (expires - self._now()).total_seconds()
         if left <= 0:
-            raise Permanent(FailureCode.EXPIRED, "This request has expired. Drop the files again to have it answered.")
-        return min(left, self._policy.seconds)
+            raise _expired()
+        return left
 
     async def _fail(self, claim: Claim, error: Permanent, stage: Stage | None) -> None:
         log.info("job.failed", job=str(claim.job), code=error.code, stage=stage, message=error.message)
@@ -178,12 +189,31 @@ class JobTransaction:
         return Retry(delay)
 
     async def _abandon(self, claim: Claim, *, counts: bool) -> None:
-        """Leave nothing of this attempt behind and let anybody claim the job."""
-        await remove_results(self._store, claim.job, epoch=claim.epoch)
+        """Let anybody claim the job, and leave nothing of this attempt behind."""
         try:
             await claim.give_back(counts=counts)
         except ClaimLost:
             log.info("job.taken_meanwhile", job=str(claim.job))
+        await self._discard_results(claim)
+
+    async def _discard_results(self, claim: Claim) -> None:
+        """Remove what this epoch delivered, unless the ledger says that the job was completed with it."""
+        found = await self._ledger.read(claim.job)
+        if found is not None and isinstance(found[0].outcome, CompletedOutcome) and found[0].epoch == claim.epoch:
+            return
+        await remove_results(self._store, claim.job, epoch=claim.epoch)
+
+    async def _withdraw(self, claim: Claim) -> None:
+        """The manifest is gone: say so, and leave nothing behind, not even a ledger.
+
+        The event has the id of every end: where a close of the session told of it just now, it is dropped.
+        """
+        log.info("job.manifest_gone", job=str(claim.job))
+        message = "The request was removed before it was answered. Drop the files again to have it answered."
+        gone = results.Failed(**_identity(claim), code=FailureCode.MANIFEST_GONE, message=message)
+        await self._events.publish(event_of(gone, time=claim.status.accepted_at))
+        await remove_uploads(self._store, claim.job)
+        await self._store.delete([claim.job.status_key])
 
 
 class Progress:
@@ -236,9 +266,13 @@ async def finish(claim: Claim, *, store: ObjectStore, events: EventSink, bury: B
     """
     ended = claim.status
     if not ended.published:
-        await events.publish(ended.end_event())
+        try:
+            await events.publish(ended.end_event())
+        except Permanent as error:
+            log.warning("job.event_refused", job=str(claim.job), message=error.message)
+            await bury(_letter(ended, FailureCode.INTERNAL, f"The terminal event was refused: {error.message}"))
         if isinstance(ended.outcome, FailedOutcome) and ended.outcome.data.code in OPERATOR_CODES:
-            await bury(_letter(ended, ended.outcome.data))
+            await bury(_letter(ended, ended.outcome.data.code, ended.outcome.data.message))
         try:
             await claim.mark_published()
         except ClaimLost:
@@ -259,15 +293,26 @@ def _given_up(code: FailureCode) -> Permanent:
     )
 
 
-def _letter(ended: JobStatus, failed: results.Failed) -> DeadLetter:
+def _expired() -> Permanent:
+    return Permanent(FailureCode.EXPIRED, "This request has expired. Drop the files again to have it answered.")
+
+
+def _bounded(notes: tuple[str, ...]) -> tuple[str, ...]:
+    # A terminal event must fit into one SQS message, 1 MiB, however much there is to tell.
+    told = [note[:MAX_NOTE_CHARS] for note in notes[:MAX_NOTES]]
+    left = len(notes) - len(told)
+    return (*told, f"… and {left} more.") if left else tuple(told)
+
+
+def _letter(ended: JobStatus, code: FailureCode, reason: str) -> DeadLetter:
     return DeadLetter(
-        code=failed.code,
-        reason=failed.message,
+        code=code,
+        reason=reason,
         worker=ended.worker,
         at=ended.ended_at or ended.updated_at,
-        session_id=failed.session_id,
-        job_id=failed.job_id,
-        stage=failed.stage,
+        session_id=ended.session_id,
+        job_id=ended.job_id,
+        stage=ended.stage,
         attempts=ended.attempts,
         traceparent=ended.traceparent,
     )

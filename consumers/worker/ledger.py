@@ -11,7 +11,7 @@ from typing import Any, Never
 
 from pydantic import ValidationError
 
-from consumers.errors import ClaimLost, HeldElsewhere, ObjectMissing, PreconditionFailed
+from consumers.errors import ClaimLost, HeldElsewhere, ObjectMissing, PreconditionFailed, Transient
 from consumers.ports import ObjectStore
 from events.keys import Flow, JobRef, ManifestKey
 from events.results import Completed, Failed
@@ -44,10 +44,19 @@ class Claim:
         return self.status.epoch
 
     async def keep(self, *, every_seconds: float) -> Never:
-        """Renew for as long as this runs; raises ClaimLost when the job is no longer ours."""
+        """Renew for as long as this runs.
+
+        Raises:
+            ClaimLost: the job is no longer ours, or S3 could not be reached for as long as the claim lasts.
+        """
         while True:
             await asyncio.sleep(every_seconds)
-            await self._write()
+            try:
+                await self._write()
+            except Transient as error:
+                expires = self.status.claim_expires_at
+                if expires is not None and expires <= self._ledger.now():
+                    raise ClaimLost(f"the claim of {self.job} ran out while it could not be renewed") from error
 
     async def note(self, **facts: Any) -> None:
         """Keep fields of the status: the stage reached, the trace that the job belongs to."""
@@ -98,7 +107,7 @@ class Ledger:
         self._store = store
         self._worker = worker
         self._claim_time = timedelta(seconds=claim_seconds)
-        self._now = now
+        self.now = now
 
     async def claim(self, key: ManifestKey) -> Claim:
         """Take the job, or take it over from a claim that has run out.
@@ -115,7 +124,7 @@ class Ledger:
                 return await self._claim_new(key)
             return await self._take_over(*found)
         except (PreconditionFailed, ClaimLost):
-            raise HeldElsewhere(self._now() + timedelta(seconds=1)) from None
+            raise HeldElsewhere(self.now() + timedelta(seconds=1)) from None
 
     async def read(self, job: JobRef) -> tuple[JobStatus, str] | None:
         """The job's status and its ETag, or None if nobody has claimed it yet."""
@@ -146,11 +155,11 @@ class Ledger:
                 continue
             else:
                 return claim
-        raise HeldElsewhere(self._now() + timedelta(seconds=1))
+        raise HeldElsewhere(self.now() + timedelta(seconds=1))
 
     async def replace(self, status: JobStatus, etag: str, **changes: Any) -> tuple[JobStatus, str]:
         """Write the next version over exactly this one; raises ClaimLost."""
-        now = self._now()
+        now = self.now()
         renewed = {"claim_expires_at": now + self._claim_time} if status.state is State.RUNNING else {}
         following = status.model_copy(update={"updated_at": now, **renewed, **changes})
         try:
@@ -163,7 +172,7 @@ class Ledger:
     def terminal(self, outcome: Completed | Failed) -> dict[str, Any]:
         """The changes that end a job."""
         ended = CompletedOutcome(data=outcome) if isinstance(outcome, Completed) else FailedOutcome(data=outcome)
-        return {"state": State(ended.state), "claim_expires_at": None, "ended_at": self._now(), "outcome": ended}
+        return {"state": State(ended.state), "claim_expires_at": None, "ended_at": self.now(), "outcome": ended}
 
     async def _claim_new(self, key: ManifestKey) -> Claim:
         status = self._fresh(key.job, key.flow)
@@ -172,7 +181,7 @@ class Ledger:
     async def _take_over(self, status: JobStatus, etag: str) -> Claim:
         if status.is_terminal:
             return Claim(self, status, etag)
-        now = self._now()
+        now = self.now()
         if status.is_held(now) and status.claim_expires_at is not None:
             raise HeldElsewhere(status.claim_expires_at)
         taken = await self.replace(
@@ -187,7 +196,7 @@ class Ledger:
         return Claim(self, *taken)
 
     def _fresh(self, job: JobRef, flow: Flow) -> JobStatus:
-        now = self._now()
+        now = self.now()
         return JobStatus(
             session_id=job.session_id,
             job_id=job.job_id,

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import structlog
 
-from consumers.errors import HeldElsewhere, JobError, LeaseLost, QueueMessageLost, Transient
+from consumers.errors import HeldElsewhere, LeaseLost, Transient
 from consumers.ports import DeadLetters, Message, WorkQueue
+from consumers.uncancelled import uncancelled
 from consumers.worker.job import Bury
 from consumers.worker.keep import while_kept
 from consumers.worker.lease import keep_lease
@@ -56,24 +57,28 @@ class MessageHandler:
         except LeaseLost as lost:
             log.warning("message.lease_lost", queue=queue.name, message_id=message.message_id, reason=str(lost))
             return
+        except Exception as error:  # noqa: BLE001 - the boundary: nothing may stop the worker
+            outcome = self._after_an_error(message, error)
         except BaseException:
-            await self._settle(queue, message, Released())
+            await uncancelled(self._settle(queue, message, Released()))
             raise
         await self._settle(queue, message, outcome)
 
     async def _outcome(self, message: Message) -> Outcome:
         try:
             created = parse_notification(message.body)
-            return worst([await self._one(record, message) for record in created])
         except NotificationError as error:
             return self._refused("notification", str(error))
-        except HeldElsewhere as held:
-            return Released((held.until - utc_now()).total_seconds())
-        except Transient as error:
+        return worst([await self._one(record, message) for record in created])
+
+    def _after_an_error(self, message: Message, error: Exception) -> Outcome:
+        """The boundary: whatever went wrong, the worker goes on, and the message comes back."""
+        if isinstance(error, HeldElsewhere):
+            return Released((error.until - utc_now()).total_seconds())
+        if isinstance(error, Transient):
             log.warning("message.retry", message_id=message.message_id, code=error.code, reason=error.message)
-        except Exception as error:
-            detail = error.message if isinstance(error, JobError) else repr(error)
-            log.exception("message.failed", message_id=message.message_id, reason=detail)
+        else:
+            log.error("message.failed", message_id=message.message_id, exc_info=error)
         return Retry(random.uniform(0, self._retry_seconds))  # noqa: S311 - spreads load, guards nothing
 
     async def _one(self, created: ObjectCreated, message: Message) -> Outcome:
@@ -100,9 +105,9 @@ class MessageHandler:
     async def _settle(self, queue: WorkQueue, message: Message, outcome: Outcome) -> None:
         try:
             await settle(queue, message, outcome, dead_letters=self._dead_letters)
-        except (Transient, QueueMessageLost) as error:
+        except Exception:
             # It comes back when its visibility ends, and the ledger knows how far it was.
-            log.warning("message.not_settled", message_id=message.message_id, reason=str(error))
+            log.exception("message.not_settled", message_id=message.message_id)
         else:
             if not isinstance(outcome, Completed):
                 log.info("message.settled", message_id=message.message_id, outcome=type(outcome).__name__.lower())

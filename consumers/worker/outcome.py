@@ -8,6 +8,9 @@ from consumers.ports import DeadLetters, Message, WorkQueue
 
 # SQS: 0 to 43,200 seconds.
 _MAX_DELAY_SECONDS = 43_200
+# As JSON in ASCII, which SQS never refuses, a character takes up to 12 bytes of the 1 MiB that a message may have.
+# S3's own notifications have at most 64 KB (S3 User Guide, "Event message structure").
+MAX_BODY_CHARS = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ class DeadLetter:
     traceparent: str | None = None
 
     def envelope(self, message: Message) -> str:
-        """The body of the dead letter: the reason, and the original message whole."""
+        """The body of the dead letter: the reason and the original message, cut where SQS would refuse it."""
         facts = {name: getattr(self, name) for name in self.__slots__ if getattr(self, name) is not None}
         return json.dumps(
             facts
@@ -63,9 +66,9 @@ class DeadLetter:
                 "queue": message.queue,
                 "message_id": message.message_id,
                 "attributes": dict(message.attributes),
-                "body": message.body,
-            },
-            ensure_ascii=False,
+                "body": message.body[:MAX_BODY_CHARS],
+                "body_chars": len(message.body),
+            }
         )
 
 

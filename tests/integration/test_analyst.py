@@ -50,6 +50,7 @@ Table 'catalog.xlsx/Products': 3 rows
   'product_id' (text): for example '07', '08'
   'product' (text): for example 'Desk', 'Lamp'""",
 }
+NAME = os.environ.get("RECORD_MODEL", "scripted")
 TOTAL = "```python\nresult = df['revenue'].sum()\n```"
 
 
@@ -103,7 +104,7 @@ def both(question):
 
 async def answer(question, server, *, sandbox=None, budget=None, heard=None) -> Analysis:
     async with OpenAILanguageModel(
-        base_url=server.base_url, api_key="", model=os.environ.get("RECORD_MODEL", "any"), timeout_seconds=150, max_reply_tokens=700
+        base_url=server.base_url, api_key="", model=NAME, timeout_seconds=150, max_reply_tokens=700
     ) as model:
         analyst = Analyst(model=model, sandbox=sandbox or PlainSandbox())
         return await analyst.answer(
@@ -190,7 +191,7 @@ async def test_an_answer_tells_where_it_came_from(question):
 
     assert rows(analysis) == [{"result": 475.75}]
     assert (analysis.kind, analysis.answer, analysis.attempts) == ("scalar", "475.75", 1)
-    assert (analysis.model, analysis.code) == (REAL_NAME, "result = df['revenue'].sum()")
+    assert (analysis.model, analysis.code) == (NAME, "result = df['revenue'].sum()")
     assert heard == [(Stage.ANALYSE, "The language model is writing a program.")]
     assert analysis.file.parent.name == "attempt-1"
 

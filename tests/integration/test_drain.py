@@ -12,10 +12,19 @@ from consumers.worker.poll import Poller
 from infra.sqs_queue import SqsQueue
 
 
-def poller(kit: Kit, flow: Any, *, lanes: int = 2, wait_seconds: int = 20, queue: SqsQueue | None = None) -> Poller:
+def poller(
+    kit: Kit,
+    flow: Any,
+    *,
+    lanes: int = 2,
+    wait_seconds: int = 20,
+    queue: SqsQueue | None = None,
+    stop: asyncio.Event | None = None,
+) -> Poller:
+    handlers = with_flow(kit, flow, stopping=(stop or asyncio.Event()).is_set)
     return Poller(
         queue or kit.queue(),
-        handler(kit, with_flow(kit, flow)).handle,
+        handler(kit, handlers).handle,
         lanes=lanes,
         wait_seconds=wait_seconds,
         visibility_seconds=10,
@@ -69,7 +78,7 @@ async def test_what_does_not_end_in_time_is_given_back(kit: Kit):
     flow = StuckFlow(kit.store)
     key = await kit.drop()
     stop = asyncio.Event()
-    running = asyncio.create_task(run_until(stop, [poller(kit, flow, wait_seconds=1)], drain_seconds=0.2))
+    running = asyncio.create_task(run_until(stop, [poller(kit, flow, wait_seconds=1, stop=stop)], drain_seconds=0.2))
     await flow.started.wait()
 
     stop.set()

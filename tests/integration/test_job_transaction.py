@@ -1,19 +1,24 @@
 """The job transaction over real S3 and SQS: one terminal status, one event, nothing left behind."""
 
 import asyncio
+import contextlib
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
 import pytest
 from kit import DeliveringFlow, Kit, StuckFlow, manifest_of, new_job, until
 
+from consumers.drop import Answer
 from consumers.errors import ClaimLost, Permanent, Transient
 from consumers.session_control import session_control
+from consumers.worker.ledger import Ledger
 from consumers.worker.outcome import Completed, Released, Retry
 from events import results
 from events.keys import Control, ControlKey, Flow, ManifestKey, close_key, session_prefix
 from events.results import AcceptedEvent, CompletedEvent, FailedEvent, FailureCode
 from events.status import State
+from infra.s3_store import S3ObjectStore
 from infra.sqs_queue import SqsEventSink
 
 
@@ -174,10 +179,10 @@ async def test_a_bug_gives_the_claim_back_and_counts_until_the_job_is_given_up(k
     assert [letter.code for letter in kit.letters] == [FailureCode.INTERNAL]
 
 
-async def test_a_cancelled_job_goes_back_as_if_it_had_not_been_tried(kit: Kit):
+async def test_a_job_cut_short_by_a_stop_goes_back_as_if_it_had_not_been_tried(kit: Kit):
     key = await kit.drop()
     flow = StuckFlow(kit.store)
-    task = asyncio.create_task(kit.transaction(flow).run(key, kit.bury))
+    task = asyncio.create_task(kit.transaction(flow, stopping=lambda: True).run(key, kit.bury))
     await flow.started.wait()
 
     task.cancel()
@@ -285,16 +290,165 @@ async def test_closing_a_session_stops_its_running_job_and_comes_back_for_the_re
     assert await kit.keys(session_prefix(session)) == []
 
 
+class _LosesTheReplyOfTheEnd:
+    """A store whose terminal write is applied, and whose reply is then lost, as often as one asks for it."""
+
+    def __init__(self, store: S3ObjectStore, error: BaseException) -> None:
+        self._store = store
+        self._error = error
+
+    def __getattr__(self, name: str):
+        return getattr(self._store, name)
+
+    async def put_over(self, key: str, body: bytes, *, etag: str, media_type: str) -> str:
+        applied = await self._store.put_over(key, body, etag=etag, media_type=media_type)
+        if b'"outcome"' in body and b'"published":true' not in body.replace(b" ", b""):
+            raise self._error
+        return applied
+
+
+@pytest.mark.parametrize(
+    "error", [Transient(FailureCode.STORAGE_UNAVAILABLE, "timed out"), asyncio.CancelledError()], ids=["lost", "cancel"]
+)
+async def test_results_stay_when_the_end_was_written_but_its_reply_got_lost(error: BaseException, kit: Kit):
+    flow = DeliveringFlow(kit.store)
+    key = await kit.drop()
+    lossy = _LosesTheReplyOfTheEnd(kit.store, error)
+    ledger = Ledger(lossy, worker="first", claim_seconds=30)
+    with contextlib.suppress(asyncio.CancelledError):
+        await kit.transaction(flow, ledger=ledger, store=lossy).run(key, kit.bury)
+
+    assert await kit.transaction(flow, worker="second").run(key, kit.bury) == Completed()
+
+    assert flow.calls == 1
+    completed = (await kit.published(key.job))[-1]
+    assert isinstance(completed, CompletedEvent)
+    assert [await kit.exists(file.key) for file in completed.data.files] == [True]
+
+
+class _Hiccups:
+    """A store that fails its first renewals."""
+
+    def __init__(self, store: S3ObjectStore, *, failures: int) -> None:
+        self._store = store
+        self.failures = failures
+
+    def __getattr__(self, name: str):
+        return getattr(self._store, name)
+
+    async def put_over(self, key: str, body: bytes, *, etag: str, media_type: str) -> str:
+        if b'"stage"' in body and self.failures > 0:
+            self.failures -= 1
+            raise Transient(FailureCode.STORAGE_UNAVAILABLE, "a hiccup")
+        return await self._store.put_over(key, body, etag=etag, media_type=media_type)
+
+
+async def test_a_failed_renewal_does_not_end_a_job_whose_claim_still_holds(kit: Kit):
+    key = await kit.drop()
+    hiccups = _Hiccups(kit.store, failures=0)
+    flow = StuckFlow(kit.store)
+    ledger = Ledger(hiccups, worker="worker-1", claim_seconds=30)
+    task = asyncio.create_task(kit.transaction(flow, ledger=ledger).run(key, kit.bury))
+    await flow.started.wait()
+    hiccups.failures = 2
+
+    async def renewed_again() -> bool:
+        return hiccups.failures == 0
+
+    await until(renewed_again)
+    assert not flow.cancelled.is_set()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_claim_that_cannot_be_renewed_for_its_whole_time_is_lost(kit: Kit):
+    key = await kit.drop()
+    hiccups = _Hiccups(kit.store, failures=0)
+    flow = StuckFlow(kit.store)
+    ledger = Ledger(hiccups, worker="worker-1", claim_seconds=1)
+    task = asyncio.create_task(kit.transaction(flow, ledger=ledger).run(key, kit.bury))
+    await flow.started.wait()
+    hiccups.failures = 1_000
+
+    assert await asyncio.wait_for(task, 10) == Released()
+    assert flow.cancelled.is_set()
+
+
+async def test_an_event_that_the_queue_refuses_goes_to_the_operator_and_ends_the_job(kit: Kit):
+    key = await kit.drop()
+
+    assert await kit.transaction(DeliveringFlow(kit.store), events=_Refuses()).run(key, kit.bury) == Completed()
+
+    status = await kit.status(key.job)
+    assert status is not None
+    assert status.published
+    assert [letter.code for letter in kit.letters] == [FailureCode.INTERNAL]
+    assert await kit.keys(key.job.files_prefix) == []
+
+
+class _Refuses:
+    """A results queue that takes no terminal event."""
+
+    async def publish(self, event: results.JobEvent) -> None:
+        if isinstance(event, CompletedEvent | FailedEvent):
+            raise Permanent(FailureCode.INTERNAL, "the message is too long")
+
+
+async def test_a_cancel_that_is_no_stop_counts_as_an_attempt(kit: Kit):
+    key = await kit.drop()
+    for stopping, attempts in ((False, 1), (True, 1)):
+        flow = StuckFlow(kit.store)
+        transaction = kit.transaction(flow, stopping=lambda stopping=stopping: stopping)
+        task = asyncio.create_task(transaction.run(key, kit.bury))
+        await flow.started.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+        status = await kit.status(key.job)
+        assert status is not None
+        assert status.attempts == attempts
+
+
+async def test_a_job_that_expires_while_it_runs_says_so(kit: Kit):
+    key = await kit.drop(expires_at=(datetime.now(UTC) + timedelta(seconds=2)).isoformat())
+
+    await kit.transaction(StuckFlow(kit.store)).run(key, kit.bury)
+
+    end = (await kit.published(key.job))[-1]
+    assert isinstance(end, FailedEvent)
+    assert end.data.code == FailureCode.EXPIRED
+
+
+async def test_notes_without_end_are_cut_so_that_the_event_fits(kit: Kit):
+    key = await kit.drop()
+
+    async def talkative(drop: Any, *, report: Any) -> Answer:
+        return Answer((), text="x" * 100_000, notes=("n" * 10_000,) * 5_000)
+
+    await kit.transaction(talkative).run(key, kit.bury)
+
+    end = (await kit.published(key.job))[-1]
+    assert isinstance(end, CompletedEvent)
+    assert len(end.data.notes) == 201
+    assert end.data.notes[-1] == "… and 4800 more."
+
+
 def _control(kit: Kit):
     return partial(session_control, ledger=kit.ledger("controller"), store=kit.store, events=kit.events)
 
 
-async def test_a_manifest_that_is_gone_leaves_no_trace(kit: Kit):
+async def test_a_manifest_that_is_gone_is_told_and_leaves_no_trace(kit: Kit):
     key = ManifestKey(new_job(), Flow.QUERY)
+    await kit.store.put(key.job.file_key(0), b"x", media_type="text/csv")
 
     assert await kit.transaction(DeliveringFlow(kit.store)).run(key, kit.bury) == Completed()
 
     assert await kit.keys(session_prefix(key.job.session_id)) == []
+    (gone,) = await kit.published(key.job)
+    assert isinstance(gone, FailedEvent)
+    assert gone.data.code == FailureCode.MANIFEST_GONE
 
 
 @pytest.mark.parametrize(

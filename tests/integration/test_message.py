@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from kit import DeliveringFlow, Kit, StuckFlow, new_job, until
 
-from consumers.errors import Transient
+from consumers.errors import Permanent, Transient
 from consumers.ports import Message
 from consumers.worker.message import Handlers, MessageHandler
 from consumers.worker.outcome import Completed
 from events.keys import ControlKey, Flow, ManifestKey
 from events.results import FailureCode
-from infra.sqs_queue import SqsDeadLetters
+from infra.sqs_queue import SqsDeadLetters, SqsQueue
 
 
 def handler(kit: Kit, handlers: Handlers, *, visibility_seconds: int = 10) -> MessageHandler:
@@ -27,11 +27,11 @@ def handler(kit: Kit, handlers: Handlers, *, visibility_seconds: int = 10) -> Me
     )
 
 
-def with_flow(kit: Kit, flow: Any) -> Handlers:
+def with_flow(kit: Kit, flow: Any, **changes: Any) -> Handlers:
     async def control(key: ControlKey, bury: Any) -> Completed:
         raise AssertionError(key)
 
-    return Handlers(manifest=kit.transaction(flow).run, control=control)
+    return Handlers(manifest=kit.transaction(flow, **changes).run, control=control)
 
 
 async def send(kit: Kit, body: str) -> Message:
@@ -92,6 +92,40 @@ async def test_what_is_no_notification_of_ours_goes_to_the_dead_letters_whole(bo
     assert (envelope["code"], envelope["body"], envelope["queue"]) == (code, body, "queries")
     assert envelope["attributes"]["ApproximateReceiveCount"] == "1"
     assert envelope["reason"]
+
+
+@pytest.mark.parametrize(
+    ("bucket", "padding"), [("\uffff", 0), ("x", 100_000), ("x" * 200_000, 0)], ids=["U+FFFF", "long body", "long name"]
+)
+async def test_a_dead_letter_is_always_one_that_the_queue_takes(bucket: str, padding: int, kit: Kit):
+    records = {"Records": [record("sessions/abcdefgh/jobs/ijklmnop/query.manifest.json", bucket)], "x": '"' * padding}
+    message = await send(kit, json.dumps(records))
+
+    await handler(kit, with_flow(kit, DeliveringFlow(kit.store))).handle(kit.queue(), message)
+
+    (letter,) = await kit.drain("dead_letters")
+    assert json.loads(letter.body)["body_chars"] == len(message.body)
+    assert await kit.in_queue("queries") == (0, 0)
+
+
+async def test_nothing_that_goes_wrong_stops_the_worker(kit: Kit):
+    """The lease cannot be renewed for a reason of its own, and the message cannot be settled either."""
+    await kit.drop()
+    message = await receive(kit)
+    flow = StuckFlow(kit.store)
+    queue = _Denied(kit.clients.polls, kit.clients.control, name="queries", url=kit.stack.queue_urls["queries"])
+
+    await asyncio.wait_for(handler(kit, with_flow(kit, flow), visibility_seconds=2).handle(queue, message), 10)
+
+    assert flow.cancelled.is_set()
+    await kit.queue().delete(message)
+
+
+class _Denied(SqsQueue):
+    """A queue whose permissions were taken away."""
+
+    async def change_visibility(self, message: Message, seconds: int) -> None:
+        raise Permanent(FailureCode.INTERNAL, "denied")
 
 
 async def test_a_test_event_is_acknowledged(kit: Kit):

@@ -119,7 +119,7 @@ def test_what_is_applied_reads_as_the_services_spell_it(settings):
     assert cors["ExposeHeaders"] == ["ETag", "x-amz-version-id", "x-amz-checksum-crc32"]
     assert encryption["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
     assert set(s3.get_public_access_block(Bucket=stack.bucket)["PublicAccessBlockConfiguration"].values()) == {True}
-    assert (queue["VisibilityTimeout"], queue["MessageRetentionPeriod"]) == ("60", "86400")
+    assert (queue["VisibilityTimeout"], queue["MessageRetentionPeriod"]) == ("60", "172800")
     assert (queue["ReceiveMessageWaitTimeSeconds"], queue["SqsManagedSseEnabled"]) == ("20", "true")
     assert int(json.loads(queue["RedrivePolicy"])["maxReceiveCount"]) == 100
     assert (results["FifoQueue"], results["ContentBasedDeduplication"]) == ("true", "false")

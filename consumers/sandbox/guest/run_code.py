@@ -1,12 +1,10 @@
-"""The model's code, run: tables in, and a result table or a chart out; problems in words for the model."""
+"""The model's code, run: tables in, and a result table or a chart out."""
 
 import ast
 import json
 import linecache
 import random
-import traceback
 from pathlib import Path
-from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -16,13 +14,11 @@ import pyarrow.parquet as pq
 
 from consumers.sandbox.guest import result_table
 from consumers.sandbox.guest.contract import Folders, Refusal
+from consumers.sandbox.guest.words import CODE_NAME, Words, bounded, full
 
-CODE_NAME = "answer.py"
 RESULT_NAME = "result.parquet"
 CHART_NAME = "chart.vl.json"
 MAX_ANSWER_CHARS = 4_000
-MAX_PROBLEM_CHARS = 2_000
-MAX_HINT_CHARS = 1_500
 MAX_CHART_ROWS = 20_000
 """Altair itself stops at 5,000; vl-convert draws four times that without trouble."""
 
@@ -36,16 +32,19 @@ class CodeError(Exception):
 def run_query(arguments: dict[str, Any], folders: Folders) -> dict[str, Any]:
     """Run ``arguments["code"]`` over ``arguments["tables"]`` and write what it assigned to ``result``.
 
-    A table is ``{"name": display name, "file": name beneath the inputs}``. Returns ``kind`` (table or
+    A table is ``{"name": display name, "file": name beneath the inputs}``. With ``arguments["show_values"]``
+    false, no error's text quotes a cell; it is true if it is left out. Returns ``kind`` (table or
     scalar), ``rows``, ``columns``, ``answer``, ``preview`` and ``notes``; the rows are in ``result.parquet``.
 
     Raises:
         CodeError: the code raised, or assigned something else.
         Refusal: ``result_empty``.
     """
-    namespace = _execute(arguments["code"], _tables(arguments["tables"], folders), {})
+    tables = _tables(arguments["tables"], folders)
+    words = _words(arguments, tables)
+    namespace = _execute(arguments["code"], tables, {}, words)
     result = _assigned(namespace, "result")
-    kind, frame = _as_frame(result)
+    kind, frame = _as_frame(result, words)
     table, notes = result_table.to_arrow(frame)
     pq.write_table(table, folders.output / RESULT_NAME)
     answer = _answer(namespace, arguments["code"])
@@ -69,16 +68,18 @@ def run_chart(arguments: dict[str, Any], folders: Folders) -> dict[str, Any]:
     """
     import altair as alt  # noqa: PLC0415 - half a second that a query need not pay
 
-    namespace = _execute(arguments["code"], _tables(arguments["tables"], folders), {"alt": alt})
+    tables = _tables(arguments["tables"], folders)
+    words = _words(arguments, tables)
+    namespace = _execute(arguments["code"], tables, {"alt": alt}, words)
     chart = _assigned(namespace, "chart")
     if not isinstance(chart, alt.TopLevelMixin):
-        raise CodeError(f"Assign an Altair chart to `chart`; you assigned {_kind(chart)}.")
+        raise CodeError(f"Assign an Altair chart to `chart`; you assigned {_kind(chart, words)}.")
     alt.data_transformers.disable_max_rows()
     try:
         specification = chart.to_dict()
         text = json.dumps(specification, ensure_ascii=False, allow_nan=False)
     except Exception as error:  # noqa: BLE001 - Altair validates late, and its words are for the model
-        raise CodeError(_bounded(f"The chart is not valid: {type(error).__name__}: {error}")) from None
+        raise CodeError(bounded(f"The chart is not valid: {words.sentence(error)}")) from None
     rows, columns = _chart_size(specification)
     (folders.output / CHART_NAME).write_text(text, encoding="utf-8", errors="replace")
     return {
@@ -89,6 +90,10 @@ def run_chart(arguments: dict[str, Any], folders: Folders) -> dict[str, Any]:
         "preview": {"columns": [], "rows": []},
         "notes": [],
     }
+
+
+def _words(arguments: dict[str, Any], tables: dict[str, pd.DataFrame]) -> Words:
+    return Words(arguments["code"], tables, show_values=arguments.get("show_values", True))
 
 
 def _tables(entries: list[dict[str, str]], folders: Folders) -> dict[str, pd.DataFrame]:
@@ -113,7 +118,7 @@ def _kind_with_gaps(column: pa.ChunkedArray) -> pd.api.extensions.ExtensionDtype
     return pd.BooleanDtype() if pa.types.is_boolean(column.type) else None
 
 
-def _execute(code: str, tables: dict[str, pd.DataFrame], extra: Namespace) -> Namespace:
+def _execute(code: str, tables: dict[str, pd.DataFrame], extra: Namespace, words: Words) -> Namespace:
     random.seed(0)
     np.random.seed(0)
     namespace: Namespace = {"__name__": "__main__", "pd": pd, "np": np, "tables": tables, **extra}
@@ -122,53 +127,16 @@ def _execute(code: str, tables: dict[str, pd.DataFrame], extra: Namespace) -> Na
     # The traceback shows lines of source only for what linecache knows.
     linecache.cache[CODE_NAME] = (len(code), None, code.splitlines(keepends=True), CODE_NAME)
     try:
-        exec(_compiled(code), namespace)  # noqa: S102 - what the walls around this are for
+        compiled = compile(code, CODE_NAME, "exec", dont_inherit=True)
+    except Exception as error:  # noqa: BLE001 - nothing has run: it can only speak of the code
+        raise CodeError(full(error)) from None
+    try:
+        exec(compiled, namespace)  # noqa: S102 - what the walls around this are for
     except MemoryError:
         raise
     except BaseException as error:  # noqa: BLE001 - SystemExit too: whatever ends the code is told to the model
-        raise CodeError(_words(error, tables)) from None
+        raise CodeError(words.raised(error)) from None
     return namespace
-
-
-def _compiled(code: str) -> CodeType:
-    return compile(code, CODE_NAME, "exec", dont_inherit=True)
-
-
-def _words(error: BaseException, tables: dict[str, pd.DataFrame]) -> str:
-    if isinstance(error, SystemExit):
-        return "The code ended itself with exit(). Run to the last line instead."
-    told = traceback.TracebackException.from_exception(error)
-    told.stack = traceback.StackSummary.from_list([frame for frame in told.stack if frame.filename == CODE_NAME])
-    told.__cause__ = told.__context__ = None
-    return _bounded("".join(told.format())) + _hint(error, tables)
-
-
-def _hint(error: BaseException, tables: dict[str, pd.DataFrame]) -> str:
-    """What a reader of the bare message could not know."""
-    if isinstance(error, NameError) and error.name == "df":
-        return f"\nThere are several tables and no `df`. Take them from `tables`: {', '.join(map(repr, tables))}."
-    if isinstance(error, FileNotFoundError):
-        return f"\nThere are no files. The data is in `tables`: {', '.join(map(repr, tables))}."
-    if isinstance(error, KeyError):
-        return _column_hint(str(error), tables)[:MAX_HINT_CHARS]
-    return ""
-
-
-def _column_hint(message: str, tables: dict[str, pd.DataFrame]) -> str:
-    """Where the missing column is, when it is in some table, and which columns there are."""
-    owners = [
-        f"{column!r} is a column of {name!r}: merge the tables first."
-        for name, frame in tables.items()
-        for column in frame.columns
-        if len(tables) > 1 and repr(column) in message
-    ]
-    known = [f"{name!r} has the columns {', '.join(map(repr, frame.columns))}." for name, frame in tables.items()]
-    return "\n" + "\n".join(owners[:3] + known)
-
-
-def _bounded(text: str) -> str:
-    """The end of a long text, where Python says what went wrong."""
-    return text.strip("\n") if len(text) <= MAX_PROBLEM_CHARS else "…" + text[-MAX_PROBLEM_CHARS:].rstrip("\n")
 
 
 def _assigned(namespace: Namespace, name: str) -> Any:
@@ -178,7 +146,7 @@ def _assigned(namespace: Namespace, name: str) -> Any:
     return namespace[name]
 
 
-def _as_frame(result: Any) -> tuple[str, pd.DataFrame]:
+def _as_frame(result: Any, words: Words) -> tuple[str, pd.DataFrame]:
     if isinstance(result, pd.DataFrame):
         kind, frame = "table", result_table.plain_frame(result)
     elif isinstance(result, pd.Series):
@@ -186,14 +154,14 @@ def _as_frame(result: Any) -> tuple[str, pd.DataFrame]:
     elif result is not None and result_table.is_scalar(result):
         kind, frame = "scalar", result_table.scalar_frame(result)
     else:
-        raise CodeError(f"Assign a DataFrame, Series or scalar to `result`; you assigned {_kind(result)}.")
+        raise CodeError(f"Assign a DataFrame, Series or scalar to `result`; you assigned {_kind(result, words)}.")
     if frame.empty or (kind == "scalar" and result_table.is_missing(result)):
         raise Refusal("result_empty", "No row of the files matches the request. Check the names and values in it.")
     return kind, frame
 
 
-def _kind(value: object) -> str:
-    return "None" if value is None else f"a {type(value).__name__}"
+def _kind(value: object, words: Words) -> str:
+    return "None" if value is None else f"a {words.kind(value)}"
 
 
 def _answer(namespace: Namespace, code: str) -> str | None:

@@ -95,8 +95,12 @@ async def remove_uploads(store: ObjectStore, job: JobRef) -> None:
 async def remove_results(
     store: ObjectStore, job: JobRef, *, epoch: int | None = None, but_epoch: int | None = None
 ) -> None:
-    """Delete delivered objects: of one epoch, or of every epoch but one."""
+    """Delete delivered objects: of one epoch, or of every epoch but one; and what was only half uploaded.
+
+    Only for epochs that deliver nothing any more.
+    """
     prefix = job.results_prefix if epoch is None else job.result_prefix(epoch)
+    await store.abort_uploads(prefix)
     kept = None if but_epoch is None else job.result_prefix(but_epoch)
     await store.delete([key async for key in _keys(store, prefix) if kept is None or not key.startswith(kept)])
 

@@ -39,6 +39,7 @@ async def _close(session_id: str, canceller: "_Canceller", store: ObjectStore) -
     kept = {close_key(session_id), *(job.status_key for job in held)}
     found = [stored.key async for stored in store.list(session_prefix(session_id))]
     await store.delete([key for key in found if key not in kept])
+    await store.abort_uploads(session_prefix(session_id))
     if held:
         return Released((max(held.values()) - utc_now()).total_seconds() + 1)
     await store.delete([close_key(session_id)])

@@ -125,6 +125,15 @@ def test_the_demo_answers_with_the_true_table_and_a_chart_of_it(tmp_path, truth)
     assert len(re.findall(r"took .*read .*prepare .*analyse .*deliver", ran.stdout)) == 2
 
 
+def test_the_demo_works_again_where_its_results_are_already(tmp_path):
+    (tmp_path / "result.xlsx").write_text("from the first time")
+    ran = run(tmp_path, "demo", "--out", ".")
+
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert (tmp_path / "result.xlsx").read_text() == "from the first time"
+    assert {path.name for path in tmp_path.iterdir()} >= {"result-2.xlsx", "chart.png"}
+
+
 def test_a_drop_with_its_own_stack_prints_one_json_object_and_nothing_else(tmp_path, demo_files, truth):
     ran = run(tmp_path, "drop", *demo_files, "--ask", QUESTION.query, "--format", "csv", "--json", "--embedded")
     told = json.loads(ran.stdout)

@@ -235,6 +235,48 @@ async def test_an_error_goes_back_and_only_the_latest_one(question):
     ]
 
 
+SECRETIVE = pa.table({"name": ["Margaret Hamilton", "Ada Lovelace"]})
+QUOTING = [
+    Reply("```\nresult = df['name'].astype(float)\n```"),
+    Reply("```\nresult = df[df['name'][0]]\n```"),
+    Reply("```\nassert df.empty, df.to_string()\n```"),
+    Reply(
+        "```\nclass Cell:\n    def __str__(self):\n        raise ValueError(df['name'][0])\n"
+        "result = pd.DataFrame({'x': [Cell()]})\n```"
+    ),
+    Reply("```\nresult = df[df['name'] == 'Nobody']\n```"),
+    Reply("```\nresult = len(df)\n```"),
+]
+
+
+async def asked_after_errors(question, *, show_values):
+    """Each request to the model, as text, when one program after the other quotes a cell."""
+    with ScriptedModel(*QUOTING) as server:
+        async with OpenAILanguageModel(
+            base_url=server.base_url, api_key="", model=NAME, timeout_seconds=20, max_reply_tokens=700
+        ) as model:
+            analyst = Analyst(model=model, sandbox=PlainSandbox(), attempts=len(QUOTING), show_values=show_values)
+            await analyst.answer(question, report=Heard().report, budget=Budget())
+    return [json.dumps(request["messages"]) for request in server.requests]
+
+
+async def test_no_cell_reaches_the_model_when_values_are_not_shown(question):
+    asked = await asked_after_errors(question(profile="'name' (text)", people=SECRETIVE), show_values=False)
+
+    assert len(asked) == len(QUOTING)
+    assert not [request for request in asked if "Margaret" in request or "Lovelace" in request]
+    assert "line 1, in <module>" in asked[1]
+    assert "ValueError" in asked[1]
+    assert "'people' has the columns 'name'." in asked[2]
+    assert "could not be saved" in asked[4]
+
+
+async def test_cells_in_errors_reach_the_model_when_values_are_shown(question):
+    asked = await asked_after_errors(question(profile="'name' (text)", people=SECRETIVE), show_values=True)
+
+    assert ["Margaret" in request for request in asked] == [False, True, True, True, True, False]
+
+
 async def test_what_changes_from_run_to_run_is_not_told(question):
     with ScriptedModel(Reply("```\nraise ValueError(object())\n```"), Reply(TOTAL)) as server:
         await answer(question(), server)

@@ -272,6 +272,35 @@ async def test_a_closed_session_leaves_nothing(kit: Kit):
     assert await kit.keys(session_prefix(session)) == []
 
 
+async def _half_upload(kit: Kit, key: str) -> None:
+    await kit.clients.s3.create_multipart_upload(Bucket=kit.stack.bucket, Key=key)
+
+
+async def _half_uploads(kit: Kit, prefix: str) -> list[str]:
+    listed = await kit.clients.s3.list_multipart_uploads(Bucket=kit.stack.bucket, Prefix=prefix)
+    return [str(upload.get("Key")) for upload in listed.get("Uploads", [])]
+
+
+async def test_what_a_killed_worker_had_half_uploaded_is_aborted_at_the_end(kit: Kit):
+    key = await kit.drop()
+    await kit.ledger("dead", claim_seconds=0.01).claim(key)
+    await _half_upload(kit, key.job.result_key(1, "result.xlsx"))
+
+    await kit.transaction(DeliveringFlow(kit.store)).run(key, kit.bury)
+
+    assert await _half_uploads(kit, key.job.prefix) == []
+
+
+async def test_closing_a_session_aborts_what_is_half_uploaded(kit: Kit):
+    job = new_job()
+    await _half_upload(kit, job.file_key(0))
+    await kit.store.put(close_key(job.session_id), b"{}", media_type="application/json")
+
+    await _control(kit)(ControlKey(job.session_id, Control.CLOSE, None), kit.bury)
+
+    assert await _half_uploads(kit, session_prefix(job.session_id)) == []
+
+
 async def test_closing_a_session_stops_its_running_job_and_comes_back_for_the_rest(kit: Kit):
     key = await kit.drop()
     session = key.job.session_id

@@ -9,8 +9,9 @@ from consumers.errors import Permanent
 from consumers.llm_service import OpenAILanguageModel
 from consumers.ports import ChatMessage, ModelReply
 from events.results import FailureCode
-from infra.embedded.replayed_model import RECORDINGS, ReplayedModel, recording_key
+from infra.embedded.replayed_model import RECORDINGS, ReplayedModel, recording_key, replace_recordings
 
+OWNERS = {"demo", "tests", "benchmark"}
 ASKED = {"messages": [{"role": "user", "content": "Größe?"}], "temperature": 0, "max_tokens": 9}
 
 
@@ -26,11 +27,25 @@ async def ask(server, text, **options):
 
 
 def test_every_recording_is_named_by_what_was_asked():
-    recordings = {path.stem: json.loads(path.read_bytes()) for path in RECORDINGS.glob("*.json")}
+    recordings = {path.stem: json.loads(path.read_bytes()) for path in RECORDINGS.rglob("*.json")}
 
-    assert recordings
+    assert {path.parent.relative_to(RECORDINGS).name for path in RECORDINGS.rglob("*.json")} == OWNERS
     assert [recording_key(recording["request"]) for recording in recordings.values()] == list(recordings)
     assert all(recording["model"] and recording["recorded_at"] for recording in recordings.values())
+    assert "scripted" not in {recording["model"] for recording in recordings.values()}
+
+
+def test_fresh_recordings_take_the_place_of_all_old_ones(tmp_path):
+    fresh, kept = tmp_path / "fresh", tmp_path / "kept"
+    for folder, names in ((fresh, "ab"), (kept, "bc")):
+        folder.mkdir()
+        for name in names:
+            (folder / f"{name}.json").write_text(folder.name)
+
+    replaced = replace_recordings(fresh, kept)
+
+    assert replaced == [kept / "a.json", kept / "b.json"]
+    assert {path.name: path.read_text() for path in kept.iterdir()} == {"a.json": "fresh", "b.json": "fresh"}
 
 
 def test_the_key_is_what_is_asked_and_not_how_it_is_written():
@@ -90,10 +105,10 @@ async def test_an_upstream_error_is_passed_on_and_not_recorded(tmp_path):
 
 async def test_the_models_are_those_that_were_recorded():
     async with openai.AsyncOpenAI(base_url="http://unused", api_key="none") as model:
-        with ReplayedModel() as replayed:
+        with ReplayedModel(RECORDINGS / "demo") as replayed:
             listed = await model.with_options(base_url=replayed.base_url).models.list()
 
-    recorded = {json.loads(path.read_bytes())["model"] for path in RECORDINGS.glob("*.json")}
+    recorded = {json.loads(path.read_bytes())["model"] for path in (RECORDINGS / "demo").glob("*.json")}
     assert {entry.id for entry in listed.data} == recorded != set()
 
 

@@ -1,6 +1,8 @@
 """Temporary files of jobs and workers: where they live, and that they go."""
 
+import asyncio
 import multiprocessing
+import multiprocessing.synchronize
 import os
 import signal
 from pathlib import Path
@@ -57,8 +59,6 @@ async def test_links_are_removed_and_not_followed(tmp_path: Path):
 
 
 def _hold(root: str, ready: "multiprocessing.synchronize.Event") -> None:
-    import asyncio
-
     async def hold() -> None:
         async with Scratch(Path(root)) as scratch, scratch.of(new_job()):
             ready.set()

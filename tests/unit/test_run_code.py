@@ -28,12 +28,12 @@ def folders(tmp_path):
     return Folders(tmp_path / "inputs", tmp_path / "output")
 
 
-def arguments(code, folders, **tables):
+def arguments(code, folders, *, show_values=True, **tables):
     entries = []
     for index, (name, table) in enumerate((tables or {"sales": SALES}).items()):
         pq.write_table(table, folders.inputs / f"{index}.parquet")
         entries.append({"name": name, "file": f"{index}.parquet"})
-    return {"code": code, "tables": entries}
+    return {"code": code, "tables": entries, "show_values": show_values}
 
 
 def query(code, folders, **tables):
@@ -272,6 +272,106 @@ def test_a_long_error_keeps_its_end(folders):
 
     assert len(words) <= 2_001
     assert words.endswith("the end")
+
+
+CANARY = "Margaret Hamilton"
+PEOPLE = pa.table({"name": [CANARY, "x"], "n": [1, 2]})
+
+QUOTING_A_CELL = [
+    "df['name'].astype(float)",
+    "pd.to_datetime(df['name'])",
+    "df[df['name'][0]]",
+    "df[['n', df['name'][0]]]",
+    "df[[df['name'][0]]]",
+    "df.groupby('name').agg({df['name'][0]: 'sum'})",
+    "df.groupby('n')[df['name'][0]].sum()",
+    "df.set_index('name').loc[df['name'][0] + '?']",
+    "{}[df['name'][0], 1]",
+    "getattr(df, df['name'][0])",
+    "getattr(df['name'][0], df['name'][0])",
+    "pd.DataFrame({'a': df['name']}).merge(df, left_on='a', right_on='n', validate=df['name'][0])",
+    "df.merge(df, on=df['name'][0])",
+    "df.query(df['name'][0])",
+    "eval(df['name'][0])",
+    "__import__(df['name'][0])",
+    "open(df['name'][0])",
+    "exit(df['name'][0])",
+    "{df['name'][0]: 1}['n']['x']; raise NameError(df['name'][0])",
+    "1; raise NameError(f\"name '{df['name'][0]}' is not defined\")",
+    "1; raise SyntaxError(df['name'][0])",
+    "1; raise AttributeError(df['name'][0])",
+    "1; raise SystemError(df.to_string())",
+    "1; assert df.empty, df.to_string()",
+    "1; raise type(df['name'][0], (Exception,), {})",
+    "1; raise type('Wrong', (KeyError,), {'__str__': lambda self: df['name'][0]})('name')",
+    "1; raise ExceptionGroup(df['name'][0], [ValueError(df['name'][0])])",
+    "1; error = ValueError(); error.add_note(df['name'][0]); raise error",
+    "1\ntry:\n    raise ValueError(df['name'][0])\nexcept ValueError as error:\n    raise KeyError('n') from error",
+    "df.iloc[0]; df.columns = [df['name'][0], 'b']; df['n']",
+    "df.iloc[0]; tables[df['name'][0]] = df; df['zip']",
+    "type(df['name'][0], (), {})()",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("assigned", QUOTING_A_CELL)
+def test_no_cell_is_quoted_when_values_are_not_shown(folders, assigned):
+    words = problem(f"result = {assigned}", folders, show_values=False, people=PEOPLE)
+
+    assert "Margaret" not in words
+    assert "Hamilton" not in words
+
+
+def test_no_cell_is_quoted_from_a_chart_when_values_are_not_shown(folders):
+    code = "chart = alt.Chart(df).mark_bar().encode(x=alt.value(df['name'][0]))"
+
+    assert "Margaret" in problem(code, folders, run=chart, people=PEOPLE)
+    assert problem(code, folders, run=chart, show_values=False, people=PEOPLE) == (
+        "The chart is not valid: SchemaValidationError"
+    )
+
+
+def test_a_cell_is_quoted_when_values_are_shown(folders):
+    words = problem("result = df['name'].astype(float)", folders, people=PEOPLE)
+
+    assert words.endswith("ValueError: could not convert string to float: 'Margaret Hamilton'")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "result = total",
+        "result = df[",
+        "import nothing",
+        "result = df['Revenue']",
+        "result = df[['region', 'Revenue']]",
+        "result = df[['Revenue', 'Cost']]",
+        "result = df.groupby('region')['Revenue'].sum()",
+        "result = df.groupby('region')[['Revenue', 'Cost']].sum()",
+        "result = df.groupby('region').agg({'Revenue': 'sum'})",
+        "result = df.drop(columns=['Revenue'])",
+        "result = df['region'].revenue",
+        "result = df['region'][0].revenue",
+        "result = pd.read_it()",
+        "result = df['region'].dt.year",
+        "result = df['units'].str.upper()",
+        "result = df['region'] - df['price']",
+        "result = df['region'].mean()",
+        "result = 1 + 'one'",
+        "result = len(1)",
+        "result = df()",
+        "result = df.head(rows=1)",
+        "if df:\n    result = 1",
+        "result = df.iloc[99]",
+        "result = df.merge(pd.DataFrame({'region': [1]}), on='region')",
+        "result = df.merge(pd.DataFrame({'other': [1]}))",
+        "def total():\n    x = units\n    units = 1\nresult = total()",
+        "exit(3)",
+    ],
+)
+def test_what_speaks_of_code_and_columns_alone_is_told_in_full(folders, code):
+    discreet = problem(code, folders, show_values=False)
+
+    assert discreet == problem(code, folders).replace("pandas.errors.", "")
 
 
 def test_memory_that_runs_out_is_left_to_the_sandbox(folders):

@@ -36,8 +36,8 @@ class Words:
             return "The code ended itself with exit(). Run to the last line instead."
         if self._show_values:
             return full(error) + _hint(error, _columns(self._tables))
-        lines = traceback.StackSummary.extract(traceback.walk_tb(error.__traceback__))
-        told = ["Traceback (most recent call last):\n", *_of_program(lines).format(), self.sentence(error)]
+        lines = _of_program(traceback.TracebackException.from_exception(error).stack).format()
+        told = ["Traceback (most recent call last):\n", *lines, self.sentence(error)]
         return bounded("".join(told)) + _hint(error, self._columns)
 
     def sentence(self, error: BaseException) -> str:
@@ -108,14 +108,13 @@ _SENTENCES = [
         r"name '(.+)' is not defined",
         r"cannot access local variable '(.+)' where it is not associated with a value",
         r"No module named '(.+)'",
-        r"cannot import name '(\w+)' from '([\w.]+)'(?: \(.*site-packages/[\w./]+\))?",
         r"'(\w+)' object has no attribute '(.+)'",
         r"module '([\w.]+)' has no attribute '(\w+)'",
         r"'(\w+)' object is not (?:callable|subscriptable|iterable)",
         r"object of type '(\w+)' has no len\(\)",
-        r"(\w+)\(\) got an unexpected keyword argument '(\w+)'",
+        r"(?:(?:NDFrame|DataFrame|Series|GroupBy)\.)?(\w+)\(\) got an unexpected keyword argument '(\w+)'",
         r"unsupported operand type\(s\) for \S{1,3}: '(\w+)' and '(\w+)'",
-        r"operation '(\w+)' not supported for dtype '(\w+)' with dtype '(\w+)'",
+        r"operation 'r?(?:add|sub|mul|truediv|floordiv|mod|pow)' not supported for dtype '(\w+)' with dtype '(\w+)'",
         r"Cannot perform reduction '(\w+)' with (\w+) dtype",
         r"Can only use \.(\w+) accessor with (?:datetimelike|string) values(?:, not (\w+))?!?",
         r"The truth value of a (\w+) is ambiguous\. Use a\.empty, a\.item\(\), a\.any\(\) or a\.all\(\)\.",
@@ -133,8 +132,8 @@ _SENTENCES = [
         rf"None of \[Index\({_ITEMS}, dtype='\w+'\)\] are in the \[columns\]",
         rf"Label\(s\) {_ITEMS} do not exist",
         (
-            r'Unable to determine data type for the field "(.+)"; verify that the field name is not misspelled\. If you '
-            r"are referencing a field from a transform, also confirm that the data type is specified correctly\."
+            r'Unable to determine data type for the field "(.+)"; verify that the field name is not misspelled\. If '
+            r"you are referencing a field from a transform, also confirm that the data type is specified correctly\."
         ),
     )
 ]

@@ -1,0 +1,21 @@
+"""Every benchmark, one after the other: ``python tests/benchmarks/run.py [--quick]``."""
+
+import argparse
+
+import bench_latency
+import bench_streaming
+from rich.console import Console
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="short versions, to see that they work")
+    quick = parser.parse_args().quick
+    console = Console()
+    bench_streaming.show(bench_streaming.run(quick), console)
+    console.print()
+    bench_latency.show(bench_latency.run(quick=quick), console)
+
+
+if __name__ == "__main__":
+    main()

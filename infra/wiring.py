@@ -101,7 +101,13 @@ def _pollers(settings: Settings, stack: Stack, parts: _Parts) -> list[Poller]:
             limits=FileLimits(file_bytes=settings.max_file_bytes, drop_bytes=settings.max_drop_bytes),
             run_limits=run_limits,
         ),
-        analyst=Analyst(model=parts.model, sandbox=sandbox, attempts=settings.llm_attempts, limits=run_limits),
+        analyst=Analyst(
+            model=parts.model,
+            sandbox=sandbox,
+            attempts=settings.llm_attempts,
+            limits=run_limits,
+            show_values=settings.llm_sample_rows > 0,
+        ),
         budget=Budget,
         sample_rows=settings.llm_sample_rows,
     )

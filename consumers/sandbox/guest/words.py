@@ -129,7 +129,7 @@ _SENTENCES = [
         r"single positional indexer is out-of-bounds",
         r"Columns? not found: (.+)",
         rf"{_ITEMS} not (?:in index|found in axis)",
-        rf"None of \[Index\({_ITEMS}, dtype='\w+'\)\] are in the \[columns\]",
+        rf"None of \[Index\({_ITEMS}, dtype='(\w+)'\)\] are in the \[columns\]",
         rf"Label\(s\) {_ITEMS} do not exist",
         (
             r'Unable to determine data type for the field "(.+)"; verify that the field name is not misspelled\. If '

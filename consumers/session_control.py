@@ -10,7 +10,7 @@ from datetime import datetime
 import structlog
 
 from consumers.ports import EventSink, ObjectStore
-from consumers.worker.job import Bury, finish
+from consumers.worker.finish import Bury, finish
 from consumers.worker.ledger import Ledger, utc_now
 from consumers.worker.outcome import Completed, Outcome, Released
 from events.keys import MANIFEST_SUFFIXES, Control, ControlKey, Flow, JobRef, close_key, parse_job_key, session_prefix

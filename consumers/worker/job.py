@@ -7,35 +7,33 @@ terminal event after deduplication, no upload left behind.
 
 import asyncio
 import random
-import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import pairwise
-from typing import Any, Protocol
+from typing import Protocol
 
 import structlog
 
 from consumers.drop import Answer, Drop
-from consumers.errors import OPERATOR_CODES, ClaimLost, HeldElsewhere, ObjectMissing, Permanent, Transient
+from consumers.errors import ClaimLost, HeldElsewhere, ObjectMissing, Permanent, Transient
 from consumers.ports import EventSink, ObjectStore, Report
 from consumers.s3_file_management import remove_results, remove_uploads
 from consumers.uncancelled import uncancelled
+from consumers.worker.finish import Bury, finish
 from consumers.worker.keep import while_kept
 from consumers.worker.ledger import Claim, Ledger, utc_now
-from consumers.worker.outcome import Completed, DeadLetter, Outcome, Released, Retry
+from consumers.worker.outcome import Completed, Outcome, Released, Retry
+from consumers.worker.progress import Progress
 from events import results
 from events.keys import Flow, ManifestKey
 from events.manifest import MAX_MANIFEST_BYTES, Manifest, ManifestError, parse_manifest
 from events.results import FailureCode, Stage, event_of
-from events.status import CompletedOutcome, FailedOutcome, JobStatus
+from events.status import CompletedOutcome
 
 MAX_LIFE = timedelta(hours=24)
 MAX_TEXT_CHARS = 10_000
 MAX_NOTES = 200
 MAX_NOTE_CHARS = 500
-
-Bury = Callable[[DeadLetter], Awaitable[None]]
 
 log = structlog.get_logger(__name__)
 
@@ -129,7 +127,7 @@ class JobTransaction:
             log.warning("job.given_up", job=str(claim.job), code=error.code, message=error.message)
             await self._fail(claim, _given_up(error.code), progress.stage)
 
-    async def _work(self, claim: Claim, progress: "Progress") -> None:
+    async def _work(self, claim: Claim, progress: Progress) -> None:
         await progress(Stage.READ, "Reading the request.")
         manifest = await self._read_manifest(claim)
         await claim.note(traceparent=manifest.traceparent)
@@ -148,7 +146,7 @@ class JobTransaction:
             raise Permanent(FailureCode.CODE_TIMEOUT, message) from error
         await claim.end(
             results.Completed(
-                **_identity(claim),
+                **claim.identity,
                 answer=None if answer.text is None else answer.text[:MAX_TEXT_CHARS],
                 files=answer.files,
                 notes=_bounded(answer.notes),
@@ -179,7 +177,7 @@ class JobTransaction:
 
     async def _fail(self, claim: Claim, error: Permanent, stage: Stage | None) -> None:
         log.info("job.failed", job=str(claim.job), code=error.code, stage=stage, message=error.message)
-        await claim.end(results.Failed(**_identity(claim), code=error.code, message=error.message, stage=stage))
+        await claim.end(results.Failed(**claim.identity, code=error.code, message=error.message, stage=stage))
 
     async def _try_again(self, claim: Claim, error: Transient) -> Outcome:
         await self._abandon(claim, counts=True)
@@ -210,80 +208,10 @@ class JobTransaction:
         """
         log.info("job.manifest_gone", job=str(claim.job))
         message = "The request was removed before it was answered. Drop the files again to have it answered."
-        gone = results.Failed(**_identity(claim), code=FailureCode.MANIFEST_GONE, message=message)
+        gone = results.Failed(**claim.identity, code=FailureCode.MANIFEST_GONE, message=message)
         await self._events.publish(event_of(gone, time=claim.status.accepted_at))
         await remove_uploads(self._store, claim.job)
         await self._store.delete([claim.job.status_key])
-
-
-class Progress:
-    """Tells the user where the job is, and remembers how long each stage took."""
-
-    def __init__(self, claim: Claim, events: EventSink) -> None:
-        self._claim = claim
-        self._events = events
-        self._step = 0
-        self._entered: dict[Stage, float] = {}
-        self.stage: Stage | None = claim.status.stage
-
-    async def __call__(self, stage: Stage, detail: str) -> None:
-        """See ``consumers.ports.Report``."""
-        self.stage = stage
-        self._entered.setdefault(stage, time.monotonic())
-        self._step += 1
-        await self._claim.note(stage=stage, detail=detail)
-        if self._step > 1:
-            await self._publish(
-                results.Progress(
-                    **_identity(self._claim), epoch=self._claim.epoch, step=self._step, stage=stage, detail=detail
-                )
-            )
-
-    async def accepted(self) -> None:
-        await self._publish(results.Accepted(**_identity(self._claim), epoch=self._claim.epoch))
-
-    def seconds(self) -> dict[Stage, float]:
-        """From each stage's beginning to the next one's, the last one's to now."""
-        begins = [*self._entered.values(), time.monotonic()]
-        return {
-            stage: round(until - since, 3)
-            for stage, (since, until) in zip(self._entered, pairwise(begins), strict=True)
-        }
-
-    async def _publish(self, data: results.Accepted | results.Progress) -> None:
-        status = self._claim.status
-        try:
-            await self._events.publish(event_of(data, time=status.updated_at, traceparent=status.traceparent))
-        except Transient as error:
-            # status.json has it too; only the terminal event must not be lost.
-            log.warning("job.progress_not_published", job=str(self._claim.job), message=error.message)
-
-
-async def finish(claim: Claim, *, store: ObjectStore, events: EventSink, bury: Bury) -> None:
-    """What follows the terminal write; each step may be repeated, by this worker or another.
-
-    publish → dead letter → mark published → remove the uploads and what other epochs left.
-    """
-    ended = claim.status
-    if not ended.published:
-        try:
-            await events.publish(ended.end_event())
-        except Permanent as error:
-            log.warning("job.event_refused", job=str(claim.job), message=error.message)
-            await bury(_letter(ended, FailureCode.INTERNAL, f"The terminal event was refused: {error.message}"))
-        if isinstance(ended.outcome, FailedOutcome) and ended.outcome.data.code in OPERATOR_CODES:
-            await bury(_letter(ended, ended.outcome.data.code, ended.outcome.data.message))
-        try:
-            await claim.mark_published()
-        except ClaimLost:
-            log.info("job.finished_by_another", job=str(claim.job))
-    await remove_uploads(store, claim.job)
-    kept = claim.epoch if isinstance(ended.outcome, CompletedOutcome) else None
-    await remove_results(store, claim.job, but_epoch=kept)
-
-
-def _identity(claim: Claim) -> dict[str, Any]:
-    return {"session_id": claim.job.session_id, "job_id": claim.job.job_id, "flow": claim.status.flow}
 
 
 def _given_up(code: FailureCode) -> Permanent:
@@ -302,17 +230,3 @@ def _bounded(notes: tuple[str, ...]) -> tuple[str, ...]:
     told = [note[:MAX_NOTE_CHARS] for note in notes[:MAX_NOTES]]
     left = len(notes) - len(told)
     return (*told, f"… and {left} more.") if left else tuple(told)
-
-
-def _letter(ended: JobStatus, code: FailureCode, reason: str) -> DeadLetter:
-    return DeadLetter(
-        code=code,
-        reason=reason,
-        worker=ended.worker,
-        at=ended.ended_at or ended.updated_at,
-        session_id=ended.session_id,
-        job_id=ended.job_id,
-        stage=ended.stage,
-        attempts=ended.attempts,
-        traceparent=ended.traceparent,
-    )

@@ -40,6 +40,11 @@ class Claim:
         return self.status.ref
 
     @property
+    def identity(self) -> dict[str, Any]:
+        """The fields by which every event names its job."""
+        return {"session_id": self.job.session_id, "job_id": self.job.job_id, "flow": self.status.flow}
+
+    @property
     def epoch(self) -> int:
         return self.status.epoch
 

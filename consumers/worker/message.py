@@ -10,7 +10,7 @@ import structlog
 from consumers.errors import HeldElsewhere, LeaseLost, Transient
 from consumers.ports import DeadLetters, Message, WorkQueue
 from consumers.uncancelled import uncancelled
-from consumers.worker.job import Bury
+from consumers.worker.finish import Bury
 from consumers.worker.keep import while_kept
 from consumers.worker.lease import keep_lease
 from consumers.worker.ledger import utc_now

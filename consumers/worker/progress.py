@@ -1,0 +1,57 @@
+"""Progress: tells the user where a job is, and remembers how long each stage took."""
+
+import time
+from itertools import pairwise
+
+import structlog
+
+from consumers.errors import Transient
+from consumers.ports import EventSink
+from consumers.worker.ledger import Claim
+from events import results
+from events.results import Stage, event_of
+
+log = structlog.get_logger(__name__)
+
+
+class Progress:
+    """Of one attempt: to the ledger and, as far as it can be reached, to the results queue."""
+
+    def __init__(self, claim: Claim, events: EventSink) -> None:
+        self._claim = claim
+        self._events = events
+        self._step = 0
+        self._entered: dict[Stage, float] = {}
+        self.stage: Stage | None = claim.status.stage
+
+    async def __call__(self, stage: Stage, detail: str) -> None:
+        """See ``consumers.ports.Report``."""
+        self.stage = stage
+        self._entered.setdefault(stage, time.monotonic())
+        self._step += 1
+        await self._claim.note(stage=stage, detail=detail)
+        if self._step > 1:
+            await self._publish(
+                results.Progress(
+                    **self._claim.identity, epoch=self._claim.epoch, step=self._step, stage=stage, detail=detail
+                )
+            )
+
+    async def accepted(self) -> None:
+        await self._publish(results.Accepted(**self._claim.identity, epoch=self._claim.epoch))
+
+    def seconds(self) -> dict[Stage, float]:
+        """From each stage's beginning to the next one's, the last one's to now."""
+        begins = [*self._entered.values(), time.monotonic()]
+        return {
+            stage: round(until - since, 3)
+            for stage, (since, until) in zip(self._entered, pairwise(begins), strict=True)
+        }
+
+    async def _publish(self, data: results.Accepted | results.Progress) -> None:
+        status = self._claim.status
+        try:
+            await self._events.publish(event_of(data, time=status.updated_at, traceparent=status.traceparent))
+        except Transient as error:
+            # status.json has it too; only the terminal event must not be lost.
+            log.warning("job.progress_not_published", job=str(self._claim.job), message=error.message)

@@ -49,7 +49,7 @@ def command(*, inputs: Mapping[str, Path], output: Path, descriptor: int) -> lis
 
 
 def _filesystem(inputs: Mapping[str, Path], output: Path) -> Iterator[str]:
-    for place in (*_SYSTEM, *_python_homes()):
+    for place in _SYSTEM:
         yield from ("--ro-bind-try", place, place)
     package = Path(consumers.__file__).parent
     yield from ("--ro-bind", str(package), str(GUEST_ROOT / "consumers"))
@@ -57,6 +57,9 @@ def _filesystem(inputs: Mapping[str, Path], output: Path) -> Iterator[str]:
     yield from ("--proc", "/proc", "--dev", "/dev", "--size", str(SHM_BYTES), "--tmpfs", "/dev/shm")  # noqa: S108
     yield from ("--remount-ro", "/dev")
     yield from ("--size", str(TMP_BYTES), "--tmpfs", "/tmp")  # noqa: S108 - the sandbox's own tmpfs
+    # After the tmpfs: a Python that lives below the host's /tmp would be hidden by it.
+    for home in _python_homes():
+        yield from ("--ro-bind", home, home)
     yield from ("--dir", str(INPUTS))
     for name, path in inputs.items():
         yield from ("--ro-bind", str(path), str(INPUTS / name))

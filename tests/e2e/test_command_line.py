@@ -69,7 +69,8 @@ def run(tmp_path, *arguments, **variables):
 def running(tmp_path, *arguments, **variables):
     """A command that goes on by itself; its output is merged, and read line by line."""
     process = subprocess.Popen(
-        [*DROPCHUTE, *map(str, arguments)],
+        # A shell starts what it runs in the background deaf to Ctrl-C, and that is inherited.
+        ["env", "--default-signal=INT", *DROPCHUTE, *map(str, arguments)],
         env=environment(tmp_path, PYTHONUNBUFFERED="1", **variables),
         cwd=tmp_path,
         stdout=subprocess.PIPE,

@@ -82,7 +82,7 @@ def check_workbook(head: bytes, *, name: str, extension: str) -> None:
     """Refuse (``file_type``) a staged file that is neither a ZIP nor an OLE container."""
     if head.startswith((ZIP, EMPTY_ZIP, OLE)):
         return
-    content = _content(head) or "plain text"
+    content = _content(head) or ("binary data of an unknown kind" if b"\0" in head else "plain text")
     shown = _shown(extension)
     hint = "Rename it to .csv, or save it as a real workbook." if content == "plain text" else HOW_TO
     raise Refusal("file_type", f'"{name}" {_called(shown)} {content}, not a workbook. {hint}')

@@ -6,7 +6,7 @@ Constraints stand before validators: only then does pydantic refuse half of a su
 import re
 import unicodedata
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
@@ -60,6 +60,13 @@ def _sendable(value: Any) -> Any:
 
 ON_ONE_LINE = AfterValidator(_on_one_line)
 
+
+def _is_whole(value: Any) -> Any:
+    if type(value) is not int:
+        raise PydanticCustomError("whole_number", "must be a whole number")
+    return value
+
+
 DisplayName = Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS), ON_ONE_LINE]
 Query = Annotated[str, Field(min_length=1, max_length=MAX_QUERY_CHARS), AfterValidator(_not_blank)]
 HttpsUrl = Annotated[str, Field(pattern=r"^https://\S+$", max_length=2048), ON_ONE_LINE]
@@ -71,6 +78,8 @@ Moment = Annotated[AwareDatetime, BeforeValidator(_is_rfc3339), AfterValidator(_
 TraceParent = Annotated[str, Field(pattern=r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")]
 
 # Strict: a JSON true, "3" and 3.0 are no integers here.
+# In Python True == 1 and 1.0 == 1; in JSON they are other things.
+VersionOne = Annotated[Literal[1], BeforeValidator(_is_whole)]
 Index = Annotated[int, Field(strict=True, ge=0, lt=1_000_000)]
 FileSize = Annotated[int, Field(strict=True, ge=0, le=MAX_INTEGER)]
 PageCount = Annotated[int, Field(strict=True, ge=1, le=MAX_INTEGER)]

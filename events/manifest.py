@@ -23,6 +23,7 @@ from events.fields import (
     Query,
     S3Key,
     TraceParent,
+    VersionOne,
 )
 from events.json_object import JsonError, in_words, load_object
 from events.keys import Id, ManifestKey, belongs_to_session
@@ -149,7 +150,7 @@ class Manifest(_Ours):
     visualization delivers a chart whatever it says.
     """
 
-    version: Literal[1]
+    version: VersionOne
     session_id: Id
     job_id: Id
     created_at: Moment

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from events.fields import Count, Epoch, Moment, Prose, TraceParent
+from events.fields import Count, Epoch, Moment, Prose, TraceParent, VersionOne
 from events.keys import Flow, Id, JobRef
 from events.results import Completed, Failed, JobEvent, Stage, event_of
 
@@ -50,7 +50,7 @@ class JobStatus(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    version: Literal[1] = 1
+    version: VersionOne = 1
     session_id: Id
     job_id: Id
     flow: Flow

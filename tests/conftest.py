@@ -3,6 +3,7 @@
 import os
 from collections.abc import AsyncIterator, Iterator
 
+import hypothesis
 import pytest
 from kit import Kit
 from localstack_server import localstack
@@ -12,6 +13,11 @@ from infra.clients import Clients
 from infra.embedded.cloud import EmbeddedCloud
 from infra.provision import Stack, provision
 from infra.settings import Settings
+
+# The same examples in every run: a gate must not depend on luck. To look for new ones: --hypothesis-profile=search
+hypothesis.settings.register_profile("gate", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("search", deadline=None, max_examples=2_000)
+hypothesis.settings.load_profile("gate")
 
 # A developer's shell may point at another stack; the tests bring their own.
 for name in [name for name in os.environ if name.startswith(("AWS_", "DROPCHUTE_", "OPENAI_", "LLM_"))]:

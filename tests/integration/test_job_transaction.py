@@ -95,7 +95,7 @@ async def test_a_job_held_by_a_live_claim_is_released_until_it_ends(kit: Kit):
 
 async def test_a_claim_that_ran_out_is_taken_over_and_its_holder_can_end_nothing(kit: Kit):
     key = await kit.drop()
-    stale = await kit.ledger("dead", claim_seconds=0.01).claim(key)
+    stale = await kit.ledger("dead", claim_seconds=-1).claim(key)
     await kit.store.put(key.job.result_key(1, "half"), b"x", media_type="text/plain")
 
     await kit.transaction(DeliveringFlow(kit.store)).run(key, kit.bury)
@@ -283,7 +283,7 @@ async def _half_uploads(kit: Kit, prefix: str) -> list[str]:
 
 async def test_what_a_killed_worker_had_half_uploaded_is_aborted_at_the_end(kit: Kit):
     key = await kit.drop()
-    await kit.ledger("dead", claim_seconds=0.01).claim(key)
+    await kit.ledger("dead", claim_seconds=-1).claim(key)
     await _half_upload(kit, key.job.result_key(1, "result.xlsx"))
 
     await kit.transaction(DeliveringFlow(kit.store)).run(key, kit.bury)

@@ -4,8 +4,6 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,7 +19,7 @@ from consumers.s3_file_management import Scratch
 from consumers.sandbox.bwrap import BwrapSandbox
 from consumers.session_control import session_control
 from consumers.worker.drain import run_until
-from consumers.worker.job import JobPolicy, JobTransaction
+from consumers.worker.job import FlowFunction, JobPolicy, JobTransaction
 from consumers.worker.ledger import Ledger
 from consumers.worker.message import Handlers, MessageHandler
 from consumers.worker.poll import Poller
@@ -68,54 +66,40 @@ class _Parts:
     stop: asyncio.Event
 
 
-@asynccontextmanager
-async def language_model(settings: Settings) -> AsyncIterator[LanguageModel]:
-    async with OpenAILanguageModel(
+def language_model(settings: Settings) -> OpenAILanguageModel:
+    return OpenAILanguageModel(
         base_url=settings.openai_base_url,
         api_key=settings.openai_api_key.get_secret_value(),
         model=settings.llm_model,
         timeout_seconds=settings.llm_timeout_seconds,
         max_reply_tokens=settings.llm_max_reply_tokens,
         attempts=settings.llm_attempts,
-    ) as model:
-        yield model
+    )
 
 
 def _pollers(settings: Settings, stack: Stack, parts: _Parts) -> list[Poller]:
-    clients, sandbox, scratch = parts.clients, parts.sandbox, parts.scratch
+    """One for each work queue; they share a handler, and nothing else that could be waited for."""
+    clients, urls, handler = parts.clients, stack.queue_urls, _handler(settings, stack, parts)
+    lanes = {"queries": settings.lanes, "visualizations": settings.lanes, "controls": CONTROL_LANES}
+    return [
+        Poller(
+            SqsQueue(clients.polls, clients.control, name=queue, url=urls[queue]),
+            handler.handle,
+            lanes=count,
+            wait_seconds=settings.receive_wait_seconds,
+            visibility_seconds=settings.visibility_seconds,
+        )
+        for queue, count in lanes.items()
+    ]
+
+
+def _handler(settings: Settings, stack: Stack, parts: _Parts) -> MessageHandler:
     name = worker_name()
-    urls = stack.queue_urls
-    store = S3ObjectStore(clients.s3, stack.bucket)
-    events = SqsEventSink(clients.control, urls["results"])
+    store = S3ObjectStore(parts.clients.s3, stack.bucket)
+    events = SqsEventSink(parts.clients.control, stack.queue_urls["results"])
     ledger = Ledger(store, worker=name, claim_seconds=settings.claim_seconds)
-    run_limits = Limits(
-        wall_seconds=settings.sandbox_wall_seconds,
-        cpu_seconds=round(settings.sandbox_wall_seconds),
-        memory_bytes=settings.sandbox_memory_bytes,
-    )
-    answering = Answering(
-        store=store,
-        preprocessor=Preprocessor(
-            store,
-            sandbox,
-            limits=FileLimits(file_bytes=settings.max_file_bytes, drop_bytes=settings.max_drop_bytes),
-            run_limits=run_limits,
-        ),
-        analyst=Analyst(
-            model=parts.model,
-            sandbox=sandbox,
-            attempts=settings.llm_attempts,
-            limits=run_limits,
-            show_values=settings.llm_sample_rows > 0,
-        ),
-        budget=Budget,
-        sample_rows=settings.llm_sample_rows,
-    )
-    downloads = Downloads(store, sandbox, limits=run_limits, max_bytes=settings.max_result_bytes)
-    query = partial(process_query, answering=answering, downloads=downloads, scratch=scratch)
-    chart = partial(visualize_data, answering=answering, downloads=downloads, scratch=scratch)
     jobs = JobTransaction(
-        {Flow.QUERY: query, Flow.VISUALIZATION: chart},
+        _flows(settings, store, parts),
         ledger=ledger,
         store=store,
         events=events,
@@ -127,24 +111,41 @@ def _pollers(settings: Settings, stack: Stack, parts: _Parts) -> list[Poller]:
         ),
         stopping=parts.stop.is_set,
     )
-    handler = MessageHandler(
+    return MessageHandler(
         Handlers(manifest=jobs.run, control=partial(session_control, ledger=ledger, store=store, events=events)),
         bucket=stack.bucket,
-        dead_letters=SqsDeadLetters(clients.control, urls["dead_letters"]),
+        dead_letters=SqsDeadLetters(parts.clients.control, stack.queue_urls["dead_letters"]),
         worker=name,
         visibility_seconds=settings.visibility_seconds,
     )
-    return [
-        Poller(
-            SqsQueue(clients.polls, clients.control, name=queue, url=urls[queue]),
-            handler.handle,
-            lanes=lanes,
-            wait_seconds=settings.receive_wait_seconds,
-            visibility_seconds=settings.visibility_seconds,
-        )
-        for queue, lanes in (
-            ("queries", settings.lanes),
-            ("visualizations", settings.lanes),
-            ("controls", CONTROL_LANES),
-        )
-    ]
+
+
+def _flows(settings: Settings, store: S3ObjectStore, parts: _Parts) -> dict[Flow, FlowFunction]:
+    run_limits = Limits(
+        wall_seconds=settings.sandbox_wall_seconds,
+        cpu_seconds=round(settings.sandbox_wall_seconds),
+        memory_bytes=settings.sandbox_memory_bytes,
+    )
+    answering = Answering(
+        store=store,
+        preprocessor=Preprocessor(
+            store,
+            parts.sandbox,
+            limits=FileLimits(file_bytes=settings.max_file_bytes, drop_bytes=settings.max_drop_bytes),
+            run_limits=run_limits,
+        ),
+        analyst=Analyst(
+            model=parts.model,
+            sandbox=parts.sandbox,
+            attempts=settings.llm_attempts,
+            limits=run_limits,
+            show_values=settings.llm_sample_rows > 0,
+        ),
+        budget=Budget,
+        sample_rows=settings.llm_sample_rows,
+    )
+    downloads = Downloads(store, parts.sandbox, limits=run_limits, max_bytes=settings.max_result_bytes)
+    return {
+        Flow.QUERY: partial(process_query, answering=answering, downloads=downloads, scratch=parts.scratch),
+        Flow.VISUALIZATION: partial(visualize_data, answering=answering, downloads=downloads, scratch=parts.scratch),
+    }

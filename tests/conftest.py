@@ -40,7 +40,7 @@ def localstack_endpoint() -> Iterator[str]:
         yield endpoint_url
 
 
-@pytest.fixture(params=["moto", "localstack"])
+@pytest.fixture(scope="module", params=["moto", "localstack"])
 def endpoint_url(request: pytest.FixtureRequest) -> str:
     """Every test that takes this runs against each of them."""
     url: str = request.getfixturevalue(f"{request.param}_endpoint")

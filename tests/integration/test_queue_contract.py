@@ -5,14 +5,12 @@ from uuid import uuid4
 
 import pytest
 import pytest_asyncio
-from faulty_proxy import DropReply, FaultyProxy, sqs_error
+from faulty_proxy import DropReply, sqs_error
 
 from consumers.errors import Permanent, QueueMessageLost, Transient
 from consumers.ports import Message
 from events.keys import Flow
 from events.results import Accepted, Completed, FailureCode, event_of, parse_event
-from infra.clients import Clients
-from infra.settings import Settings
 from infra.sqs_queue import SqsDeadLetters, SqsEventSink, SqsQueue
 
 # One set of clients for all: making one takes longer than most of the tests.
@@ -26,33 +24,6 @@ BEYOND_TWELVE_HOURS = (
     "Reason: Total VisibilityTimeout for the message is beyond the limit [43200 seconds]"
 )
 UNAVAILABLE = sqs_error(503, "ServiceUnavailable")
-
-
-@pytest.fixture(scope="module", params=["moto_endpoint", "localstack_endpoint"])
-def endpoint_url(request):
-    return request.getfixturevalue(request.param)
-
-
-@pytest.fixture(scope="module")
-def proxy_here(endpoint_url):
-    with FaultyProxy(endpoint_url).running() as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def proxy(proxy_here):
-    proxy_here.forget()
-    yield proxy_here
-    proxy_here.forget()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def clients(proxy_here):
-    settings = Settings(
-        aws_endpoint_url=proxy_here.endpoint, aws_access_key_id="test", aws_secret_access_key="test", region="us-east-1"
-    )
-    async with Clients(settings) as clients:
-        yield clients
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 from botocore.exceptions import ClientError, FlexibleChecksumError, ResponseStreamingError
-from faulty_proxy import AddHeaders, CutBody, DropReply, FaultyProxy, Hold, s3_error
+from faulty_proxy import AddHeaders, CutBody, DropReply, Hold, s3_error
 
 from consumers.s3_file_actions import (
     OutOfRangeError,
@@ -19,8 +19,6 @@ from consumers.s3_file_actions import (
     stream_upload,
 )
 from consumers.s3_multipart import MIN_PART_BYTES, StreamTooLongError, in_parts
-from infra.clients import Clients
-from infra.settings import Settings
 
 # One client for all: making one takes longer than most of the tests.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -28,33 +26,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 TEXT = "text/plain"
 PATTERN = bytes(range(256)) * 4096  # 1 MiB
 UNAVAILABLE = s3_error(503, "SlowDown")
-
-
-@pytest.fixture(scope="module", params=["moto_endpoint", "localstack_endpoint"])
-def endpoint_url(request):
-    return request.getfixturevalue(request.param)
-
-
-@pytest.fixture(scope="module")
-def proxy_here(endpoint_url):
-    with FaultyProxy(endpoint_url).running() as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def proxy(proxy_here):
-    proxy_here.forget()
-    yield proxy_here
-    proxy_here.forget()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def s3(proxy_here):
-    settings = Settings(
-        aws_endpoint_url=proxy_here.endpoint, aws_access_key_id="test", aws_secret_access_key="test", region="us-east-1"
-    )
-    async with Clients(settings) as clients:
-        yield clients.s3
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -52,7 +52,7 @@ class JobRef:
 
     @property
     def prefix(self) -> str:
-        return f"{session_prefix(self.session_id)}jobs/{self.job_id}/"
+        return f"{jobs_prefix(self.session_id)}{self.job_id}/"
 
     @property
     def status_key(self) -> str:

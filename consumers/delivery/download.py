@@ -23,7 +23,7 @@ from consumers.ports import (
     SandboxTask,
     SandboxTimeout,
 )
-from consumers.sandbox.outputs import UnsafeOutput, check_regular, open_output
+from consumers.sandbox.outputs import UnsafeOutput, open_output, output_path
 from events.results import FailureCode, ResultFile
 
 # vl-convert 1.9 aborts at 64 GiB and works from 80 on; what it writes to stays within memory_bytes.
@@ -102,17 +102,17 @@ class Downloads:
         )
         delivered = []
         for written in report.files:
-            key = drop.job.result_key(drop.epoch, written.file)
             try:
-                size = check_regular(output / written.file)
-                chunks = _chunks(output, written.file)
-                await self._store.upload(key, chunks, media_type=written.media_type)
+                # Checked before it becomes part of a key.
+                name = output_path(output, written.file).name
+                key = drop.job.result_key(drop.epoch, name)
+                size = await self._store.upload(key, _chunks(output, name), media_type=written.media_type)
             except UnsafeOutput as error:
                 raise _failed() from error
             delivered.append(
                 ResultFile(
                     key=key,
-                    name=written.file,
+                    name=name,
                     media_type=written.media_type,
                     size=size,
                     rows=written.rows,

@@ -27,6 +27,7 @@ from consumers.ports import (
     SandboxTask,
     SandboxTimeout,
 )
+from consumers.result_tables import ResultTable
 from consumers.sandbox.outputs import UnsafeOutput, output_path
 from consumers.sandbox.text import without_control_characters
 from events.keys import Flow
@@ -34,7 +35,8 @@ from events.results import FailureCode, Stage
 
 GUEST = "consumers.sandbox.guest.run_code"
 CALLS = {Flow.QUERY: f"{GUEST}:run_query", Flow.VISUALIZATION: f"{GUEST}:run_chart"}
-FILES = {Flow.QUERY: "result.parquet", Flow.VISUALIZATION: "chart.vl.json"}
+CHART_FILE = "chart.vl.json"
+MAX_TABLES = 20
 KINDS = {Flow.QUERY: {"table", "scalar"}, Flow.VISUALIZATION: {"chart"}}
 MAX_PRINTED_CHARS = 4_000
 
@@ -53,8 +55,17 @@ class Preview(_Ours):
     rows: list[Annotated[list[Cell], Field(max_length=20)]] = Field(max_length=20)
 
 
+class _GuestTable(_Ours):
+    """One table that run_code says it wrote."""
+
+    name: Annotated[SafeText, Field(max_length=200)]
+    file: str
+    rows: int = Field(ge=0)
+    columns: int = Field(ge=0)
+
+
 class _GuestReport(_Ours):
-    """What run_code says about the file that it wrote; hostile, because the model's code ran beside it."""
+    """What run_code says about the files that it wrote; hostile, because the model's code ran beside it."""
 
     kind: Literal["table", "scalar", "chart"]
     rows: int = Field(ge=0)
@@ -62,6 +73,7 @@ class _GuestReport(_Ours):
     answer: Annotated[SafeText, Field(max_length=4_000)] | None
     preview: Preview
     notes: list[Annotated[SafeText, Field(max_length=500)]] = Field(max_length=20)
+    tables: list[_GuestTable] = Field(default=[], max_length=MAX_TABLES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +93,16 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """What came out: ``file`` is ``result.parquet`` or ``chart.vl.json``, never parsed out here.
+    """What came out: ``tables``, or of a chart none; ``file`` is the first one's, or the chart's Vega-Lite.
 
-    ``bundle`` is JSON-able: every prompt, reply, program and error of the run.
+    No file is parsed out here. ``rows``, ``columns`` and ``preview`` are the first table's too. ``bundle`` is
+    JSON-able: every prompt, reply, program and error of the run.
     """
 
     kind: Literal["table", "scalar", "chart"]
     answer: str | None
     file: Path
+    tables: tuple[ResultTable, ...]
     rows: int
     columns: int
     preview: Preview
@@ -125,6 +139,7 @@ class _Attempt:
     problem: _Problem | None = None
     report: _GuestReport | None = None
     file: Path | None = None
+    tables: tuple[ResultTable, ...] = ()
 
 
 _SENTENCES = {
@@ -210,12 +225,14 @@ class Analyst:
         attempt = replace(attempt, printed=ran.printed)
         try:
             told = _GuestReport.model_validate(ran.value)
-            file = output_path(_folder(question, attempt.number), FILES[question.flow])
+            folder = _folder(question, attempt.number)
+            tables = tuple(_result_table(folder, table) for table in told.tables)
+            file = tables[0].file if tables else output_path(folder, CHART_FILE)
         except (ValidationError, UnsafeOutput):
             return replace(attempt, problem=_TAMPERED)
-        if told.kind not in KINDS[question.flow]:
+        if told.kind not in KINDS[question.flow] or bool(tables) is (told.kind == "chart"):
             return replace(attempt, problem=_TAMPERED)
-        return replace(attempt, report=told, file=file)
+        return replace(attempt, report=told, file=file, tables=tables)
 
     def _task(self, number: int, code: str, question: Question) -> SandboxTask:
         output = _folder(question, number)
@@ -284,11 +301,16 @@ def _folder(question: Question, number: int) -> Path:
     return question.output / f"attempt-{number}"
 
 
+def _result_table(folder: Path, told: _GuestTable) -> ResultTable:
+    return ResultTable(name=told.name, file=output_path(folder, told.file), rows=told.rows, columns=told.columns)
+
+
 def _analysis(attempt: _Attempt, told: _GuestReport, file: Path, bundle: JsonObject) -> Analysis:
     return Analysis(
         kind=told.kind,
         answer=told.answer,
         file=file,
+        tables=attempt.tables,
         rows=told.rows,
         columns=told.columns,
         preview=told.preview,

@@ -35,7 +35,7 @@ class Answering:
         Prompts, replies and programs are kept beside the results, as ``run.json``.
         """
         manifest = drop.manifest
-        _refuse_what_is_not_there_yet(manifest, flow)
+        _refuse_what_is_not_there_yet(manifest)
         await report(Stage.PREPARE, f"Reading {_count(len(manifest.files), 'file')}.")
         prepared = await self.preprocessor.prepare(manifest, scratch=scratch)
         output = scratch / "analysis"
@@ -53,16 +53,11 @@ class Answering:
         return analysis, (*prepared.notes, *analysis.notes)
 
 
-def _refuse_what_is_not_there_yet(manifest: Manifest, flow: Flow) -> None:
+def _refuse_what_is_not_there_yet(manifest: Manifest) -> None:
     if manifest.spreadsheets:
         raise Permanent(
             FailureCode.NOT_SUPPORTED,
             "Online spreadsheets cannot be read yet. Download the sheet as xlsx or csv and drop that file.",
-        )
-    if flow is Flow.QUERY and manifest.destination.type != "download":
-        raise Permanent(
-            FailureCode.NOT_SUPPORTED,
-            "Results cannot be written to a Google Sheet yet. Choose a download instead.",
         )
 
 

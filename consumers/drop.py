@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from events.keys import JobRef
 from events.manifest import Manifest
-from events.results import ResultFile
+from events.results import ResultFile, SheetRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +18,9 @@ class Drop:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a flow returns: the delivered objects, a text, and every decision taken on the way."""
+    """What a flow returns: what was delivered, a text, and every decision taken on the way."""
 
     files: tuple[ResultFile, ...]
     text: str | None = None
+    sheet: SheetRows | None = None
     notes: tuple[str, ...] = ()

@@ -20,6 +20,8 @@ OPERATOR_CODES = frozenset(
         FailureCode.MODEL_REJECTED,
         FailureCode.MODEL_NO_CODE,
         FailureCode.STORAGE_UNAVAILABLE,
+        FailureCode.SHEETS_UNAVAILABLE,
+        FailureCode.SHEETS_NOT_SET_UP,
         FailureCode.INTERNAL,
     }
 )
@@ -64,6 +66,20 @@ class PreconditionFailed(Exception):
 
 class QueueMessageLost(Exception):
     """The queue no longer knows this receipt: the message is gone, or somebody else's."""
+
+
+class SheetRefused(Exception):
+    """Google Sheets said no, in its own words: ``status`` is HTTP's, ``reason`` its own name for it."""
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(f"{status} {reason}: {message}")
+        self.status = status
+        self.reason = reason
+        self.message = message
+
+
+class SheetUnclear(Exception):
+    """A change was sent to Google Sheets, and nobody knows whether it was made."""
 
 
 class HeldElsewhere(Exception):

@@ -4,14 +4,17 @@ Errors of the technology behind a port are translated where they enter: throttli
 connection errors that outlast the adapter's own retries become ``Transient``.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from events.keys import JobRef
 from events.results import JobEvent, Stage
+
+JsonObject = dict[str, Any]
 
 # ---------------------------------------------------------------- objects
 
@@ -22,6 +25,7 @@ class StoredObject:
 
     body: bytes
     etag: str
+    last_modified: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +38,21 @@ class ObjectSummary:
     last_modified: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class OpenUpload:
+    """A multipart upload that is neither completed nor aborted; when it began, or its latest part came."""
+
+    key: str
+    upload_id: str
+    last_active: datetime
+
+
 class ObjectStream(Protocol):
     """An open object: facts first, then the bytes, once, in order, in constant memory."""
 
     size: int
     etag: str
+    last_modified: datetime
     version_id: str | None
     crc32: str | None
     """The full-object CRC32 in base64 as S3 keeps it, where it keeps one."""
@@ -73,6 +87,18 @@ class ObjectStore(Protocol):
         """Abort every multipart upload begun under a prefix; returns how many.
 
         An upload that ends meanwhile is no error.
+        """
+
+    def uploads(self, prefix: str) -> AsyncIterator[OpenUpload]:
+        """Every multipart upload that is open under a prefix, in no order that every store keeps."""
+
+    async def abort_upload(self, upload: OpenUpload) -> bool:
+        """Abort it; returns whether it was still there."""
+
+    async def link(self, key: str, *, name: str, media_type: str, seconds: int) -> str:
+        """A URL that fetches an object without keys for so many seconds (604,800 at the most), saved as ``name``.
+
+        It is made without asking whether there is such an object. It ends sooner if the keys that sign it do.
         """
 
     async def delete(self, keys: Sequence[str]) -> None:
@@ -149,9 +175,59 @@ class LanguageModel(Protocol):
         """One reply; raises Transient or Permanent with a model_* code."""
 
 
-# ---------------------------------------------------------------- sandbox
+# ---------------------------------------------------------------- spreadsheets
 
-JsonObject = dict[str, Any]
+
+class Spreadsheets(Protocol):
+    """Google Sheets, API v4, as one account. Bodies are those of its REST reference.
+
+    Raises, from every call:
+        SheetRefused: Sheets said no; nothing was changed.
+        Transient: nothing was changed, and it may work later (quota, no connection).
+    """
+
+    account: str
+    """The e-mail address that users share their sheets with."""
+
+    async def get(self, spreadsheet_id: str, *, fields: str, ranges: Sequence[str] = ()) -> JsonObject:
+        """``spreadsheets.get``: only what the field mask names, cells only within the A1 ``ranges``."""
+
+    async def search(self, spreadsheet_id: str, *, metadata_key: str) -> JsonObject:
+        """``developerMetadata.search`` for one key."""
+
+    async def update(
+        self, spreadsheet_id: str, requests: Sequence[JsonObject], *, fields: str = "spreadsheetId"
+    ) -> JsonObject:
+        """``spreadsheets.batchUpdate``: all of the requests or none.
+
+        ``fields`` masks the reply; where it names ``updatedSpreadsheet``, that is included without cells.
+
+        Raises:
+            SheetUnclear: no usable reply came; it may have been applied, or may still be.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class TakenBack:
+    """What was removed from a spreadsheet: rows of data, and a sentence."""
+
+    rows: int
+    message: str
+
+
+class Sheets(Protocol):
+    """What the end of a job needs of its deliveries to spreadsheets."""
+
+    async def withdraw(self, job: JobRef, spreadsheet_id: str) -> TakenBack:
+        """Leave nothing of a job that did not complete: no rows, and no way for a late change to add any.
+
+        Raises:
+            Permanent: they can no longer be told for certain, or we may not.
+            Transient: it may work later; asking again is safe.
+        """
+
+
+# ---------------------------------------------------------------- sandbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,5 +329,12 @@ class Sandbox(Protocol):
 
 # ---------------------------------------------------------------- progress
 
-Report = Callable[[Stage, str], Awaitable[None]]
-"""Tell the user where the job is: a stage and one sentence."""
+
+class Report(Protocol):
+    """How a flow tells where its job is."""
+
+    async def __call__(self, stage: Stage, detail: str) -> None:
+        """Tell the user: a stage, and one sentence."""
+
+    async def appending_to(self, spreadsheet_id: str) -> None:
+        """Put on record, before the first write, which spreadsheet this job may change."""

@@ -22,7 +22,8 @@ _SYSTEM = {
 You answer requests about tables with Python and pandas. Reply with one fenced Python block and nothing else.
 The tables are already loaded: there are no files to read, no network and no display. Do not print.
 `tables` is a dict from table name to pandas DataFrame. `pd` and `np` are imported.
-Assign what was asked for to `result`: a DataFrame, a Series or one value.
+Assign what was asked for to `result`: a DataFrame, a Series or one value. Only if several tables are asked for: a
+dict from name to DataFrame.
 Use the column names exactly as they are given. Dates are datetime64.
 
 Example, for other tables. Request: Hours per month and team in 2023.

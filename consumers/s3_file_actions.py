@@ -10,6 +10,7 @@ import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -97,6 +98,7 @@ class S3Body:
 
     size: int
     etag: str
+    last_modified: datetime
     version_id: str | None
     crc32: str | None
 
@@ -113,6 +115,7 @@ class S3Body:
         self._chunk_bytes = chunk_bytes
         self.size = reply["ContentLength"]
         self.etag = reply["ETag"]
+        self.last_modified = reply["LastModified"]
         self.version_id = reply.get("VersionId")
         # A composite checksum is one of the parts' checksums, not of the bytes.
         self.crc32 = reply.get("ChecksumCRC32") if reply.get("ChecksumType") == "FULL_OBJECT" else None

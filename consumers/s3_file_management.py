@@ -105,6 +105,12 @@ async def remove_results(
     await store.delete([key async for key in _keys(store, prefix) if kept is None or not key.startswith(kept)])
 
 
+async def remove_appended(store: ObjectStore, job: JobRef, *, but_epoch: int | None) -> None:
+    """Delete what the job's tries noted of the rows they added to a sheet, except that of one epoch."""
+    kept = None if but_epoch is None else job.appended_key(but_epoch)
+    await store.delete([key async for key in _keys(store, job.appended_prefix) if key != kept])
+
+
 async def _keys(store: ObjectStore, prefix: str) -> AsyncIterator[str]:
     async for found in store.list(prefix):
         yield found.key

@@ -7,18 +7,21 @@ Source: S3 user guide, "Amazon S3 multipart upload limits".
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from consumers.aws_retry import error_code, retried, retrying, wait_seconds
+from consumers.ports import OpenUpload
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
     from types_aiobotocore_s3.type_defs import (
         CompletedPartTypeDef,
         ListMultipartUploadsRequestTypeDef,
+        ListPartsRequestTypeDef,
         MultipartUploadTypeDef,
     )
 
@@ -152,7 +155,31 @@ async def abort_uploads(client: "S3Client", bucket: str, prefix: str) -> int:
     An upload that ends meanwhile is no error and does not count. Raises TimeoutError where one outlasts its aborts.
     """
     begun = await _uploads_under(client, bucket, prefix)
-    return sum([await _abort(client, bucket, upload["Key"], upload["UploadId"]) for upload in begun])
+    return sum([await abort_upload(client, bucket, upload["Key"], upload["UploadId"]) for upload in begun])
+
+
+async def open_uploads(client: "S3Client", bucket: str, prefix: str) -> AsyncGenerator[OpenUpload, None]:
+    """Every upload that is open under a prefix; one that ends meanwhile is left out."""
+    for begun in await _uploads_under(client, bucket, prefix):
+        last_active = await _last_active(client, bucket, begun)
+        if last_active is not None:
+            yield OpenUpload(begun["Key"], begun["UploadId"], last_active)
+
+
+async def _last_active(client: "S3Client", bucket: str, begun: "MultipartUploadTypeDef") -> datetime | None:
+    request: ListPartsRequestTypeDef = {"Bucket": bucket, "Key": begun["Key"], "UploadId": begun["UploadId"]}
+    latest = begun["Initiated"]
+    while True:
+        try:
+            page = await retried(lambda: client.list_parts(**request))
+        except ClientError as error:
+            if error_code(error) == "NoSuchUpload":
+                return None
+            raise
+        latest = max([latest, *(part["LastModified"] for part in page.get("Parts", []))])
+        if not page["IsTruncated"]:
+            return latest
+        request["PartNumberMarker"] = page["NextPartNumberMarker"]
 
 
 async def _begin(client: "S3Client", bucket: str, key: str, media_type: str) -> str:
@@ -174,7 +201,7 @@ async def _begin(client: "S3Client", bucket: str, key: str, media_type: str) -> 
 async def _abort_others(client: "S3Client", bucket: str, key: str, upload_id: str) -> None:
     for begun in await _uploads_under(client, bucket, key):
         if begun["Key"] == key and begun["UploadId"] != upload_id:
-            await _abort(client, bucket, key, begun["UploadId"])
+            await abort_upload(client, bucket, key, begun["UploadId"])
 
 
 async def _uploads_under(client: "S3Client", bucket: str, prefix: str) -> "list[MultipartUploadTypeDef]":
@@ -194,10 +221,10 @@ async def _uploads_under(client: "S3Client", bucket: str, prefix: str) -> "list[
 async def _abort_begun(client: "S3Client", bucket: str, key: str, beginning: asyncio.Task[str]) -> None:
     await asyncio.wait((beginning,))
     if beginning.exception() is None:
-        await _abort(client, bucket, key, beginning.result())
+        await abort_upload(client, bucket, key, beginning.result())
 
 
-async def _abort(client: "S3Client", bucket: str, key: str, upload_id: str) -> bool:
+async def abort_upload(client: "S3Client", bucket: str, key: str, upload_id: str) -> bool:
     """Abort until it is gone: a part that was still arriving survives the first abort (S3's AbortMultipartUpload).
 
     Returns whether there was anything to abort.

@@ -1,64 +1,80 @@
-"""The flow of controls: close a session, cancel a job; nothing is left behind.
+"""The flow of controls: close a session, cancel a job, undo a delivery; nothing is left behind.
 
 A close works in two passes where jobs are running: the first ends them in the ledger and removes all
 that it finds; the second comes when their claims would have run out, and removes what a worker may
 still have written before it noticed.
 """
 
+from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
+from typing import Protocol
 
 import structlog
 
-from consumers.ports import EventSink, ObjectStore
-from consumers.worker.finish import Bury, finish
-from consumers.worker.ledger import Ledger, utc_now
+from consumers.errors import OPERATOR_CODES, ObjectMissing, Permanent
+from consumers.ports import ObjectStore, TakenBack
+from consumers.worker.finish import Bury, Finish, letter_of, undone
+from consumers.worker.ledger import Claim, Ledger, utc_now
 from consumers.worker.outcome import Completed, Outcome, Released
 from events.keys import MANIFEST_SUFFIXES, Control, ControlKey, Flow, JobRef, close_key, parse_job_key, session_prefix
-from events.results import Failed, FailureCode
+from events.results import Failed, FailureCode, SheetRows, UndoRefused
+from events.status import CompletedOutcome, JobStatus
+
+# The content of a control does not matter.
+_CONTROL_BYTES = 1
 
 log = structlog.get_logger(__name__)
 
 
-async def session_control(
-    control: ControlKey, bury: Bury, *, ledger: Ledger, store: ObjectStore, events: EventSink
-) -> Outcome:
-    """Do what a control object asks for; repeating it is harmless."""
-    canceller = _Canceller(ledger, store, events, bury)
-    if control.control is Control.CANCEL and control.job is not None:
-        await canceller.cancel(control.job, "The request was cancelled.")
-        await store.delete([control.job.cancel_key])
+class Undoing(Protocol):
+    """What takes back the rows of a completed job; see ``consumers.delivery.google_sheet``."""
+
+    async def undo(self, job: JobRef, epoch: int, spreadsheet_id: str) -> TakenBack: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SessionControl:
+    """Does what control objects ask for; repeating it is harmless."""
+
+    ledger: Ledger
+    store: ObjectStore
+    finish: Finish
+    sheets: Undoing
+
+    async def run(self, control: ControlKey, bury: Bury) -> Outcome:
+        """Raises what is worth another try."""
+        if control.job is None:
+            return await self._close(control.session_id, bury)
+        if control.control is Control.UNDO:
+            await self._undo(control.job, bury)
+            return Completed()
+        await self._cancel(control.job, "The request was cancelled.", bury)
+        await self.store.delete([control.job.cancel_key])
         return Completed()
-    return await _close(control.session_id, canceller, store)
 
+    # ------------------------------------------------------------ close and cancel
 
-async def _close(session_id: str, canceller: "_Canceller", store: ObjectStore) -> Outcome:
-    jobs = {parsed[0] async for found in store.list(session_prefix(session_id)) if (parsed := parse_job_key(found.key))}
-    held = {job: until for job in sorted(jobs) if (until := await canceller.cancel(job, "The session was closed."))}
+    async def _close(self, session_id: str, bury: Bury) -> Outcome:
+        store, prefix = self.store, session_prefix(session_id)
+        jobs = {parsed[0] async for found in store.list(prefix) if (parsed := parse_job_key(found.key))}
+        cancel = partial(self._cancel, message="The session was closed.", bury=bury)
+        held = {job: until for job in sorted(jobs) if (until := await cancel(job))}
 
-    # The ledger of a job that may still run stays until the second pass: it is what stops the job's worker.
-    kept = {close_key(session_id), *(job.status_key for job in held)}
-    found = [stored.key async for stored in store.list(session_prefix(session_id))]
-    await store.delete([key for key in found if key not in kept])
-    await store.abort_uploads(session_prefix(session_id))
-    if held:
-        return Released((max(held.values()) - utc_now()).total_seconds() + 1)
-    await store.delete([close_key(session_id)])
-    log.info("session.closed", session_id=session_id)
-    return Completed()
+        # The ledger of a job that may still run stays until the second pass: it is what stops the job's worker.
+        kept = {close_key(session_id), *(job.status_key for job in held)}
+        found = [stored.key async for stored in store.list(prefix)]
+        await store.delete([key for key in found if key not in kept])
+        await store.abort_uploads(prefix)
+        if held:
+            return Released((max(held.values()) - utc_now()).total_seconds() + 1)
+        await store.delete([close_key(session_id)])
+        log.info("session.closed", session_id=session_id)
+        return Completed()
 
-
-class _Canceller:
-    """Ends jobs in the ledger and tells the front end."""
-
-    def __init__(self, ledger: Ledger, store: ObjectStore, events: EventSink, bury: Bury) -> None:
-        self._ledger = ledger
-        self._store = store
-        self._events = events
-        self._bury = bury
-
-    async def cancel(self, job: JobRef, message: str) -> datetime | None:
+    async def _cancel(self, job: JobRef, message: str, bury: Bury) -> datetime | None:
         """End a job that has not ended. Returns until when a worker may still be at it, if one is."""
-        found = await self._ledger.read(job)
+        found = await self.ledger.read(job)
         if found is not None:
             status = found[0]
             held_until = status.claim_expires_at if status.is_held(utc_now()) else None
@@ -70,14 +86,61 @@ class _Canceller:
         failed = Failed(
             session_id=job.session_id, job_id=job.job_id, flow=flow, code=FailureCode.CANCELLED, message=message
         )
-        claim = await self._ledger.end_now(job, flow, failed)
-        await finish(claim, store=self._store, events=self._events, bury=self._bury)
+        claim = await self.ledger.end_now(job, flow, failed)
+        await self.finish(claim, bury)
         return held_until
 
     async def _flow_of(self, job: JobRef) -> Flow | None:
         flows = {suffix: flow for flow, suffix in MANIFEST_SUFFIXES.items()}
-        async for found in self._store.list(job.prefix):
+        async for found in self.store.list(job.prefix):
             flow = flows.get(found.key.removeprefix(job.prefix))
             if flow is not None:
                 return flow
         return None
+
+    # ------------------------------------------------------------ undo
+
+    async def _undo(self, job: JobRef, bury: Bury) -> None:
+        if not await self._is_asked(job):
+            return
+        found = await self.ledger.read(job)
+        if found is not None:
+            await self._undo_found(Claim(self.ledger, *found), bury)
+        await self.store.delete([job.undo_key])
+
+    async def _is_asked(self, job: JobRef) -> bool:
+        """A control that was done is gone: what comes now is a duplicate of its notification."""
+        try:
+            await self.store.get(job.undo_key, max_bytes=_CONTROL_BYTES)
+        except ObjectMissing:
+            return False
+        return True
+
+    async def _undo_found(self, claim: Claim, bury: Bury) -> None:
+        status, undo = claim.status, claim.status.undo
+        if undo is None or isinstance(undo.data, UndoRefused):
+            undo = await undone(claim, 1 + (undo.data.request if undo else 0), partial(self._take_back, status))
+            log.info("job.undo", job=str(claim.job), refused=isinstance(undo.data, UndoRefused))
+            if isinstance(undo.data, UndoRefused) and undo.data.code in OPERATOR_CODES:
+                await bury(letter_of(status, undo.data.code, undo.data.message))
+            if status.is_terminal:
+                await self.ledger.amend(claim.job, undo=undo)
+        await self.finish.tell_of_undo(claim, undo)
+
+    async def _take_back(self, status: JobStatus) -> TakenBack:
+        rows = _rows_of(status)
+        return await self.sheets.undo(status.ref, status.epoch, rows.spreadsheet_id)
+
+
+def _rows_of(status: JobStatus) -> SheetRows:
+    if not status.is_terminal:
+        raise _nothing("The job has not ended yet. To stop it, cancel it; what it had added is taken back then.")
+    if not isinstance(status.outcome, CompletedOutcome):
+        raise _nothing("The job failed, so it added nothing.")
+    if status.outcome.data.sheet is None:
+        raise _nothing("The job delivered files, and changed no sheet. They are removed when the session is closed.")
+    return status.outcome.data.sheet
+
+
+def _nothing(why: str) -> Permanent:
+    return Permanent(FailureCode.NOTHING_TO_UNDO, f"There is nothing to undo: {why}")

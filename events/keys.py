@@ -4,8 +4,10 @@
     sessions/{session_id}/jobs/{job_id}/{query|visualization}.manifest.json
     sessions/{session_id}/jobs/{job_id}/status.json
     sessions/{session_id}/jobs/{job_id}/result/{epoch}/{name}
-    sessions/{session_id}/jobs/{job_id}/cancel.control.json
+    sessions/{session_id}/jobs/{job_id}/appended/{epoch}
+    sessions/{session_id}/jobs/{job_id}/{cancel|undo}.control.json
     sessions/{session_id}/close.control.json
+    shared/{what}/{name}.json                                   what the workers share among themselves
 
 A key never holds text that a user typed: display names live in the manifest.
 """
@@ -23,6 +25,7 @@ ID_PATTERN = f"^{_ID}$"
 Id = Annotated[str, StringConstraints(pattern=ID_PATTERN)]
 
 ROOT = "sessions/"
+SHARED = "shared/"
 
 
 class Flow(StrEnum):
@@ -37,6 +40,7 @@ class Control(StrEnum):
 
     CLOSE = "close"
     CANCEL = "cancel"
+    UNDO = "undo"
 
 
 MANIFEST_SUFFIXES = {flow: f"{flow}.manifest.json" for flow in Flow}
@@ -67,8 +71,20 @@ class JobRef:
         return f"{self.prefix}result/"
 
     @property
+    def appended_prefix(self) -> str:
+        return f"{self.prefix}appended/"
+
+    @property
     def cancel_key(self) -> str:
         return f"{self.prefix}{Control.CANCEL}{CONTROL_SUFFIX}"
+
+    @property
+    def undo_key(self) -> str:
+        return f"{self.prefix}{Control.UNDO}{CONTROL_SUFFIX}"
+
+    def appended_key(self, epoch: int) -> str:
+        """What one epoch appended to a sheet, as digests: an undo knows its rows by them."""
+        return f"{self.appended_prefix}{epoch}"
 
     def file_key(self, index: int) -> str:
         return f"{self.files_prefix}{index}"
@@ -115,6 +131,7 @@ def close_key(session_id: str) -> str:
     return f"{session_prefix(session_id)}{Control.CLOSE}{CONTROL_SUFFIX}"
 
 
+_OF_A_JOB = (Control.CANCEL, Control.UNDO)
 _JOB = re.compile(rf"sessions/(?P<session>{_ID})/jobs/(?P<job>{_ID})/(?P<rest>.+)", re.ASCII)
 _CLOSE = re.compile(rf"sessions/(?P<session>{_ID})/close\.control\.json", re.ASCII)
 _FOLDABLE = re.compile(r"(^|[/\\])\.{0,2}([/\\]|$)|[\x00-\x1f\x7f-\x9f]")
@@ -154,9 +171,11 @@ def parse_control_key(key: str) -> ControlKey | None:
     if closed is not None:
         return ControlKey(closed["session"], Control.CLOSE, None)
     parsed = parse_job_key(key)
-    if parsed is None or parsed[1] != f"{Control.CANCEL}{CONTROL_SUFFIX}":
+    if parsed is None:
         return None
-    return ControlKey(parsed[0].session_id, Control.CANCEL, parsed[0])
+    job, rest = parsed
+    asked = next((control for control in _OF_A_JOB if rest == f"{control}{CONTROL_SUFFIX}"), None)
+    return None if asked is None else ControlKey(job.session_id, asked, job)
 
 
 def belongs_to_session(key: str, session_id: str) -> bool:

@@ -29,12 +29,14 @@ from events.json_object import JsonError, in_words, load_object
 from events.keys import Id, ManifestKey, belongs_to_session
 from events.results import FailureCode
 from events.s3_url import keys_named
+from events.sheet_url import SheetUrl, parse_sheet_url
 from events.text import one_line
 
 MANIFEST_VERSION = 1
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 MAX_INLINE_BYTES = 102_400
 MAX_FILES = 100
+MAX_TAB_CHARS = 100
 
 
 class ManifestError(ValueError):
@@ -126,16 +128,38 @@ class DownloadDestination(_Ours):
     """The answer as a file."""
 
     type: Literal["download"] = "download"
-    format: Literal["xlsx", "csv", "parquet", "json"] = "xlsx"
+    format: Literal["xlsx", "csv", "parquet", "json", "jsonl"] = "xlsx"
+    bom: bool = Field(default=False, description="csv only: begin with a UTF-8 byte order mark, as Excel wants it.")
+    formula_safe: bool = Field(
+        default=True,
+        description="csv only: an apostrophe before every text that a spreadsheet would take for a formula.",
+    )
+
+    @model_validator(mode="after")
+    def _keeps_to_its_format(self) -> Self:
+        if self.format != "csv" and (self.bom or not self.formula_safe):
+            raise PydanticCustomError("csv_only", "bom and formula_safe are choices of csv only")
+        return self
 
 
 class GoogleSheetDestination(_Ours):
-    """The answer as rows of the user's own sheet."""
+    """The answer as rows of the user's own sheet.
+
+    ``append`` adds them below the tab named ``sheet``, or else the one that the link's ``gid`` names, or else
+    the first; ``new_tab`` puts them on a tab of their own, titled ``sheet`` if that is given.
+    """
 
     type: Literal["google_sheet"]
     url: HttpsUrl
-    sheet: DisplayName | None = None
+    sheet: Annotated[DisplayName, Field(max_length=MAX_TAB_CHARS)] | None = None
     mode: Literal["append", "new_tab"] = "append"
+
+    @property
+    def spreadsheet(self) -> SheetUrl:
+        """What the link names; only of a manifest that ``parse_manifest`` let pass."""
+        named = parse_sheet_url(self.url)
+        assert named is not None
+        return named
 
 
 Destination = Annotated[DownloadDestination | GoogleSheetDestination, Field(discriminator="type")]
@@ -199,6 +223,8 @@ def parse_manifest(body: bytes, key: ManifestKey, *, bucket: str) -> Manifest:
         )
     for entry in manifest.files:
         _check_location(entry, manifest.session_id, bucket)
+    if isinstance(manifest.destination, GoogleSheetDestination):
+        _check_sheet_url(manifest.destination.url)
     return manifest
 
 
@@ -293,6 +319,15 @@ def _check_entry(entry: FileUploadMetadata, part: InlineFile | None) -> None:
 def _index_breach(entry: FileUploadMetadata, rule: str) -> PydanticCustomError:
     # No context is passed: with one, pydantic would look for its names in the display name's own braces.
     return PydanticCustomError(FailureCode.INDEX_RULE.value, f"file {entry.index} ({entry.name}): {rule}")
+
+
+def _check_sheet_url(url: str) -> None:
+    if parse_sheet_url(url) is None:
+        raise ManifestError(
+            FailureCode.SHEET_URL,
+            "The link does not lead to a Google Sheet. Open the sheet in a browser and copy its address, "
+            "which begins with https://docs.google.com/spreadsheets/d/.",
+        )
 
 
 def _check_location(entry: FileUploadMetadata, session_id: str, bucket: str) -> None:

@@ -49,6 +49,19 @@ class FailureCode(StrEnum):
     CODE_OUTPUT = "code_output"
     RESULT_EMPTY = "result_empty"
     RESULT_TOO_LARGE = "result_too_large"
+    SHEET_URL = "sheet_url"
+    SHEET_NOT_FOUND = "sheet_not_found"
+    SHEET_NOT_SHARED = "sheet_not_shared"
+    SHEET_READ_ONLY = "sheet_read_only"
+    SHEET_NOT_A_SHEET = "sheet_not_a_sheet"
+    SHEET_TAB_MISSING = "sheet_tab_missing"
+    SHEET_NO_HEADER = "sheet_no_header"
+    SHEET_PROTECTED = "sheet_protected"
+    SHEET_FULL = "sheet_full"
+    SHEET_CHANGED = "sheet_changed"
+    SHEETS_UNAVAILABLE = "sheets_unavailable"
+    SHEETS_NOT_SET_UP = "sheets_not_set_up"
+    NOTHING_TO_UNDO = "nothing_to_undo"
     STORAGE_UNAVAILABLE = "storage_unavailable"
     CANCELLED = "cancelled"
     INTERNAL = "internal"
@@ -68,7 +81,11 @@ class _Ours(BaseModel):
 
 
 class ResultFile(_Ours):
-    """One delivered object; ``size`` in bytes, ``rows`` and ``columns`` for tables."""
+    """One delivered object; ``size`` in bytes, ``rows`` and ``columns`` for tables.
+
+    ``url`` is there in the completed event only: it fetches the object under its ``name``, without keys,
+    until ``url_expires_at``.
+    """
 
     key: str = Field(min_length=1)
     name: Prose
@@ -76,6 +93,25 @@ class ResultFile(_Ours):
     size: Count
     rows: Count | None = None
     columns: Count | None = None
+    url: str | None = None
+    url_expires_at: Moment | None = None
+
+
+class SheetRows(_Ours):
+    """What was added to the user's Google Sheet, and where it stood right then.
+
+    ``first_row`` counts from 1, as the sheet does, and is the first row of data, not the header's.
+    """
+
+    spreadsheet_id: str = Field(min_length=1)
+    url: str = Field(min_length=1)
+    tab: Prose
+    tab_id: Count
+    new_tab: bool
+    first_row: Annotated[int, Field(ge=1)]
+    rows: Count
+    columns: Count
+    added_columns: tuple[Prose, ...] = ()
 
 
 class Job(_Ours):
@@ -114,6 +150,7 @@ class Completed(Job):
 
     answer: Prose | None = None
     files: tuple[ResultFile, ...] = ()
+    sheet: SheetRows | None = None
     notes: tuple[Prose, ...] = ()
     seconds: dict[Stage, Seconds] = Field(default_factory=dict)
 
@@ -124,6 +161,22 @@ class Failed(Job):
     code: FailureCode
     message: Prose
     stage: Stage | None = None
+
+
+class Undone(Job):
+    """What the job had added to a sheet is gone from it; ``request`` counts the undos asked of this job."""
+
+    request: Count
+    rows: Count
+    message: Prose
+
+
+class UndoRefused(Job):
+    """The sheet is as it was; ``message`` tells why, and shows the rows in doubt."""
+
+    request: Count
+    code: FailureCode
+    message: Prose
 
 
 class _CloudEvent(_Ours):
@@ -169,13 +222,28 @@ class FailedEvent(_CloudEvent):
     data: Failed
 
 
+class UndoneEvent(_CloudEvent):
+    """What the job had added to a sheet is gone from it."""
+
+    type: Literal["io.dropchute.job.undone"] = "io.dropchute.job.undone"
+    data: Undone
+
+
+class UndoRefusedEvent(_CloudEvent):
+    """The sheet is as it was."""
+
+    type: Literal["io.dropchute.job.undo_refused"] = "io.dropchute.job.undo_refused"
+    data: UndoRefused
+
+
 JobEvent = Annotated[
-    AcceptedEvent | ProgressEvent | CompletedEvent | FailedEvent,
+    AcceptedEvent | ProgressEvent | CompletedEvent | FailedEvent | UndoneEvent | UndoRefusedEvent,
     Field(
         discriminator="type", title="JobEvent", description="What the results queue carries: CloudEvents 1.0 in JSON."
     ),
 ]
-_ADAPTER: TypeAdapter[AcceptedEvent | ProgressEvent | CompletedEvent | FailedEvent] = TypeAdapter(JobEvent)
+Happened = Accepted | Progress | Completed | Failed | Undone | UndoRefused
+_ADAPTER: TypeAdapter[JobEvent] = TypeAdapter(JobEvent)
 
 
 def parse_event(body: str | bytes) -> JobEvent:
@@ -183,9 +251,7 @@ def parse_event(body: str | bytes) -> JobEvent:
     return _ADAPTER.validate_json(body)
 
 
-def event_of(
-    data: Accepted | Progress | Completed | Failed, *, time: datetime, traceparent: str | None = None
-) -> JobEvent:
+def event_of(data: Happened, *, time: datetime, traceparent: str | None = None) -> JobEvent:
     """Wrap what happened into its event.
 
     ``time`` must come from the job's own record for terminal events, so that a repeated publication is
@@ -206,14 +272,20 @@ def event_of(
             return CompletedEvent(**envelope, data=data)
         case Failed():
             return FailedEvent(**envelope, data=data)
+        case Undone():
+            return UndoneEvent(**envelope, data=data)
+        case UndoRefused():
+            return UndoRefusedEvent(**envelope, data=data)
 
 
-def _fact(data: Accepted | Progress | Completed | Failed) -> str:
+def _fact(data: Happened) -> str:
     """What tells one event of a job from another; a job ends once, however."""
     match data:
         case Accepted():
             return f"accepted/{data.epoch}"
         case Progress():
             return f"progress/{data.epoch}/{data.step}"
+        case Undone() | UndoRefused():
+            return f"undo/{data.request}"
         case _:
             return "end"

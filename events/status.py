@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from events.fields import Count, Epoch, Moment, Prose, TraceParent, VersionOne
 from events.keys import Flow, Id, JobRef
-from events.results import Completed, Failed, JobEvent, Stage, event_of
+from events.results import Completed, Failed, JobEvent, Stage, Undone, UndoRefused, event_of
 
 
 class State(StrEnum):
@@ -40,12 +40,21 @@ class FailedOutcome(BaseModel):
 TerminalOutcome = Annotated[CompletedOutcome | FailedOutcome, Field(discriminator="state")]
 
 
+class Undo(BaseModel):
+    """How the latest undo went; of a job that failed, how what it had written was taken back."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    data: Undone | UndoRefused
+    at: Moment
+
+
 class JobStatus(BaseModel):
     """One version of the ledger.
 
     ``epoch`` rises with every claim and fences out whoever held an older one. ``attempts`` counts the
     claims that began work, without those that were given back. ``published`` says that the terminal
-    event has reached the results queue.
+    event has reached the results queue. ``appending_to`` is the spreadsheet that the job may have written
+    to: put down before the first write, so that whoever ends the job can take that back.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -66,6 +75,8 @@ class JobStatus(BaseModel):
     detail: Prose | None = None
     outcome: TerminalOutcome | None = None
     published: bool = False
+    appending_to: str | None = None
+    undo: Undo | None = None
     traceparent: TraceParent | None = None
 
     @model_validator(mode="after")

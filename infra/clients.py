@@ -46,9 +46,11 @@ class Clients:
     """The workers' clients, created once: ``s3``, ``polls`` (long receives) and ``control`` (all else of SQS).
 
     The pools are separate, so that neither long polls nor large objects can hold up an acknowledgement.
+    ``links`` only signs, for the endpoint that the uploader's browser reaches.
     """
 
     s3: "S3Client"
+    links: "S3Client"
     polls: "SQSClient"
     control: "SQSClient"
 
@@ -70,6 +72,13 @@ class Clients:
         )
         async with AsyncExitStack() as stack:
             self.s3 = await stack.enter_async_context(session.create_client("s3", config=s3, **connection))
+            self.links = self.s3
+            if settings.links_endpoint_url != settings.aws_endpoint_url:
+                public = settings.model_copy(update={"aws_endpoint_url": settings.links_endpoint_url})
+                links = _pool(public, "s3", connections=0, read_seconds=S3_READ_SECONDS)
+                self.links = await stack.enter_async_context(
+                    session.create_client("s3", config=links, **_connection(public))
+                )
             self.polls = await stack.enter_async_context(session.create_client("sqs", config=polls, **connection))
             self.control = await stack.enter_async_context(session.create_client("sqs", config=control, **connection))
             self._stack = stack.pop_all()

@@ -10,34 +10,35 @@ import time
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
 from pydantic import ValidationError
 
-from consumers.errors import JobError, ObjectMissing
+from consumers.errors import JobError, ObjectMissing, Permanent
 from consumers.ports import ObjectStore
+from consumers.worker.job import MAX_LIFE
+from consumers.worker.ledger import utc_now
 from events.fields import MAX_NAME_CHARS
 from events.keys import ROOT, Flow, JobRef, ManifestKey, parse_job_key
 from events.manifest import (
     MAX_INLINE_BYTES,
+    Destination,
     DownloadDestination,
     FileUploadMetadata,
     InlineFile,
     Manifest,
     parse_manifest,
 )
-from events.results import Completed, ResultFile
-from events.status import JobStatus
+from events.results import Completed, FailureCode, ResultFile
+from events.status import JobStatus, Undo
 from events.text import one_line
 from infra.clients import Clients
 from infra.s3_store import S3ObjectStore
 from infra.settings import Settings
-
-FileFormat = Literal["xlsx", "csv", "parquet", "json"]
 
 CHUNK_BYTES = 1024 * 1024
 MAX_STATUS_BYTES = 1024 * 1024
@@ -75,14 +76,18 @@ class Request:
 
     query: str
     flow: Flow = Flow.QUERY
-    file_format: FileFormat = "xlsx"
+    destination: Destination = field(default_factory=DownloadDestination)
 
 
 class DropClient:
-    """Hands drops in and takes answers out of one bucket. The store's own errors (JobError) are the caller's."""
+    """Hands drops in and takes answers out of one bucket. The store's own errors (JobError) are the caller's.
 
-    def __init__(self, store: ObjectStore) -> None:
+    What is older than a day is refused, although S3's lifecycle takes up to two to remove it: Permanent, ``expired``.
+    """
+
+    def __init__(self, store: ObjectStore, *, now: Callable[[], datetime] = utc_now) -> None:
         self._store = store
+        self._now = now
 
     async def drop(
         self,
@@ -118,10 +123,17 @@ class DropClient:
 
     async def status(self, job: JobRef) -> JobStatus | None:
         """The job's status, or None if no worker has taken it yet (or there is no such job)."""
+        status = await self._status(job)
+        if status is None:
+            self._refuse_after_a_day(await self._changed_at(job))
+        return status
+
+    async def _status(self, job: JobRef) -> JobStatus | None:
         try:
             stored = await self._store.get(job.status_key, max_bytes=MAX_STATUS_BYTES)
         except ObjectMissing:
             return None
+        self._refuse_after_a_day(stored.last_modified)
         try:
             return JobStatus.model_validate_json(stored.body)
         except ValidationError as error:
@@ -129,10 +141,12 @@ class DropClient:
 
     async def follow(self, job: JobRef) -> AsyncIterator[JobStatus]:
         """Every version of the status that is seen, the terminal one last. Asks less and less often."""
-        began = time.monotonic()
+        began, changed_at = time.monotonic(), await self._changed_at(job)
         seen: JobStatus | None = None
         while seen is None or not seen.is_terminal:
-            status = await self.status(job)
+            status = await self._status(job)
+            if status is None and seen is None:
+                self._refuse_after_a_day(changed_at)
             if status is None and seen is not None:
                 raise DropError(f"The job {job} is gone: its session was closed.")
             if status is not None and status != seen:
@@ -141,6 +155,30 @@ class DropClient:
                 continue
             elapsed = time.monotonic() - began
             await asyncio.sleep(min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS + elapsed / 30))
+
+    async def undo(self, job: JobRef) -> None:
+        """Ask that the rows that a job added to a sheet are removed; ``follow_undo`` tells how that goes."""
+        await self._store.put(job.undo_key, b"{}", media_type="application/json")
+
+    async def follow_undo(self, job: JobRef) -> Undo:
+        """How the undo went that was asked for last: waits until its control object was worked off.
+
+        Raises:
+            DropError: the job has not ended yet, or its session was closed.
+        """
+        pause = FIRST_PAUSE_SECONDS
+        while await self._has(job.undo_key):
+            await asyncio.sleep(pause)
+            pause = min(LONGEST_PAUSE_SECONDS, pause * 1.3)
+        status = await self._status(job)
+        if status is None:
+            raise DropError(f"The job {job} is gone: its session was closed.")
+        if status.undo is None:
+            raise DropError(f"The job {job} has not ended yet: there is nothing to undo so far.")
+        return status.undo
+
+    async def _has(self, key: str) -> bool:
+        return any([listed.key == key async for listed in self._store.list(key)])
 
     async def save(self, completed: Completed, folder: Path) -> list[Path]:
         """Save the results into ``folder``, made if need be; a file that is there stays, ours gets a number.
@@ -165,12 +203,21 @@ class DropClient:
             return True
         return False
 
+    async def _changed_at(self, job: JobRef) -> datetime:
+        """When anything of the job was last written; now, if there is nothing of it."""
+        return max([found.last_modified async for found in self._store.list(job.prefix)], default=self._now())
+
+    def _refuse_after_a_day(self, written_at: datetime) -> None:
+        if self._now() - written_at >= MAX_LIFE:
+            raise Permanent(FailureCode.EXPIRED, "This request has expired. Drop the files again to have it answered.")
+
     async def _save(self, file: ResultFile, job: JobRef, number: int, folder: Path) -> Path:
         if not file.key.startswith(job.results_prefix) or parse_job_key(file.key) is None:
             raise DropError(f"A result of {job} lies outside its job; it was not fetched.")
         name = file.name if _PLAIN_NAME.fullmatch(file.name) else f"result-{number + 1}"
         try:
             async with self._store.open(file.key) as stream:
+                self._refuse_after_a_day(stream.last_modified)
                 target, opened = _new_file(folder, name)
                 try:
                     with opened:
@@ -235,7 +282,7 @@ class _Travel:
             query=self.request.query,
             files=tuple(entries),
             inline=tuple(parts),
-            destination=DownloadDestination(format=self.request.file_format),
+            destination=self.request.destination,
         )
         body = manifest.model_dump_json(by_alias=True, exclude_none=True).encode()
         parse_manifest(body, ManifestKey(self.job, self.request.flow), bucket=self.store.bucket)

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from datetime import datetime
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -10,11 +11,12 @@ from tenacity import RetryCallState
 
 from consumers.aws_retry import PASSING_CODES, error_code, error_status, may_pass, retried, retrying
 from consumers.errors import ObjectMissing, Permanent, PreconditionFailed, Transient
-from consumers.ports import ObjectStream, ObjectSummary, StoredObject
+from consumers.ports import ObjectStream, ObjectSummary, OpenUpload, StoredObject
 from consumers.s3_file_actions import S3Body, get_streaming_body, stream_upload
-from consumers.s3_multipart import StreamTooLongError, abort_uploads
+from consumers.s3_multipart import StreamTooLongError, abort_upload, abort_uploads, open_uploads
 from events.results import FailureCode
 from infra.aws_errors import UNAVAILABLE, UNREADY, in_our_words
+from infra.content_disposition import attachment
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
@@ -29,11 +31,13 @@ CONFLICT_CODES = frozenset({"ConditionalRequestConflict", "OperationAborted"})
 class S3ObjectStore:
     """``consumers.ports.ObjectStore`` on an aiobotocore client, which must not retry by itself.
 
-    ETags are S3's own, in quotes; ``put_over`` takes them as they came.
+    ETags are S3's own, in quotes; ``put_over`` takes them as they came. ``links`` signs links: a client of
+    the endpoint that their users reach, where that is another one.
     """
 
-    def __init__(self, client: "S3Client", bucket: str) -> None:
+    def __init__(self, client: "S3Client", bucket: str, *, links: "S3Client | None" = None) -> None:
         self._client = client
+        self._links = links or client
         self.bucket = bucket
 
     async def get(self, key: str, *, max_bytes: int) -> StoredObject:
@@ -70,11 +74,25 @@ class S3ObjectStore:
         return uploaded.size
 
     async def abort_uploads(self, prefix: str) -> int:
+        with _aborting():
+            return await abort_uploads(self._client, self.bucket, prefix)
+
+    async def uploads(self, prefix: str) -> AsyncGenerator[OpenUpload, None]:
         with in_our_words():
-            try:
-                return await abort_uploads(self._client, self.bucket, prefix)
-            except TimeoutError as error:
-                raise Transient(FailureCode.STORAGE_UNAVAILABLE, UNAVAILABLE) from error
+            async with aclosing(open_uploads(self._client, self.bucket, prefix)) as found:
+                async for upload in found:
+                    yield upload
+
+    async def abort_upload(self, upload: OpenUpload) -> bool:
+        with _aborting():
+            return await abort_upload(self._client, self.bucket, upload.key, upload.upload_id)
+
+    async def link(self, key: str, *, name: str, media_type: str, seconds: int) -> str:
+        shown = {"ResponseContentDisposition": attachment(name), "ResponseContentType": media_type}
+        with in_our_words():
+            return await self._links.generate_presigned_url(
+                "get_object", Params={"Bucket": self.bucket, "Key": key, **shown}, ExpiresIn=seconds
+            )
 
     async def delete(self, keys: Sequence[str]) -> None:
         for start in range(0, len(keys), DELETE_BATCH):
@@ -136,7 +154,7 @@ class S3ObjectStore:
                 read += chunk
                 if len(read) > max_bytes:
                     break
-        return StoredObject(bytes(read[: max_bytes + 1]), body.etag)
+        return StoredObject(bytes(read[: max_bytes + 1]), body.etag, body.last_modified)
 
     async def _delete_batch(self, keys: Sequence[str]) -> None:
         reply = await retried(
@@ -159,6 +177,7 @@ class _Stream:
 
     size: int
     etag: str
+    last_modified: datetime
     version_id: str | None
     crc32: str | None
 
@@ -167,6 +186,7 @@ class _Stream:
         self._body = body
         self.size = body.size
         self.etag = body.etag
+        self.last_modified = body.last_modified
         self.version_id = body.version_id
         self.crc32 = body.crc32
 
@@ -175,6 +195,15 @@ class _Stream:
             async with aclosing(aiter(self._body)) as chunks:
                 async for chunk in chunks:
                     yield chunk
+
+
+@contextmanager
+def _aborting() -> Iterator[None]:
+    with in_our_words():
+        try:
+            yield
+        except TimeoutError as error:
+            raise Transient(FailureCode.STORAGE_UNAVAILABLE, UNAVAILABLE) from error
 
 
 @contextmanager

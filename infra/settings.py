@@ -23,6 +23,8 @@ class Settings(BaseSettings):
     aws_endpoint_url: str | None = Field(
         default=None, validation_alias=AliasChoices("AWS_ENDPOINT_URL", "aws_endpoint_url")
     )
+    public_endpoint_url: str | None = Field(default=None, pattern=r"^(https?://[^/\s]+\S*)?$")
+    """Where the uploader's browser reaches S3, if that is another endpoint than the workers'."""
     aws_access_key_id: str | None = Field(
         default=None, validation_alias=AliasChoices("AWS_ACCESS_KEY_ID", "aws_access_key_id")
     )
@@ -51,6 +53,14 @@ class Settings(BaseSettings):
     llm_attempts: PositiveInt = 3
     """Tries of one call, and of one answer: how often the model may mend its code."""
 
+    # Google Sheets, as a service account with whom users share their sheets.
+    google_service_account_file: Path | None = Field(
+        default=None, validation_alias=AliasChoices("GOOGLE_SERVICE_ACCOUNT_FILE", "google_service_account_file")
+    )
+    sheets_endpoint_url: str = "https://sheets.googleapis.com"
+    sheets_calls_per_minute: PositiveInt = 60
+    """Reads, and writes, of all workers together: Google's own limit for one account."""
+
     # The worker.
     lanes: PositiveInt = 4
     """Jobs at once."""
@@ -70,6 +80,17 @@ class Settings(BaseSettings):
     max_drop_bytes: PositiveInt = 4 * GIB
     max_result_bytes: PositiveInt = 1 * GIB
 
+    # What is kept.
+    link_seconds: int = Field(default=900, ge=1, le=604_800)
+    """How long a link to a result works; S3 signs for seven days at the most."""
+    abandoned_after_minutes: PositiveInt = 60
+    """How long uploads lie untouched before a sweep removes them."""
+
     # The sandbox.
     sandbox_wall_seconds: PositiveFloat = 60
     sandbox_memory_bytes: PositiveInt = 2 * GIB
+
+    @property
+    def links_endpoint_url(self) -> str | None:
+        """The endpoint that links name; one that is set to nothing is not set."""
+        return self.public_endpoint_url or self.aws_endpoint_url

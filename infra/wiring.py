@@ -4,6 +4,7 @@ import asyncio
 import os
 import secrets
 import socket
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,20 +12,24 @@ from consumers.analyst import Analyst
 from consumers.answering import Answering
 from consumers.data_visualization import visualize_data
 from consumers.delivery.download import Downloads
+from consumers.delivery.google_sheet import GoogleSheets
+from consumers.delivery.sheet.quota import SharedQuota
 from consumers.llm_service import Budget, OpenAILanguageModel
-from consumers.ports import LanguageModel, Limits, Sandbox
+from consumers.ports import LanguageModel, Limits, ObjectStore, Sandbox, Spreadsheets
 from consumers.preprocessing.prepare import FileLimits, Preprocessor
 from consumers.process_query import process_query
 from consumers.s3_file_management import Scratch
 from consumers.sandbox.bwrap import BwrapSandbox
-from consumers.session_control import session_control
+from consumers.session_control import SessionControl
 from consumers.worker.drain import run_until
+from consumers.worker.finish import Finish
 from consumers.worker.job import FlowFunction, JobPolicy, JobTransaction
 from consumers.worker.ledger import Ledger
 from consumers.worker.message import Handlers, MessageHandler
 from consumers.worker.poll import Poller
 from events.keys import Flow
 from infra.clients import Clients
+from infra.google_sheets import GOOGLE, GoogleSpreadsheets, read_service_account
 from infra.provision import Stack
 from infra.s3_store import S3ObjectStore
 from infra.settings import Settings
@@ -43,15 +48,19 @@ async def run_worker(settings: Settings, stack: Stack, stop: asyncio.Event) -> N
 
     Raises:
         SandboxUnavailable: this machine cannot hold untrusted code.
+        ServiceAccountError: the key file for Google Sheets cannot be used.
     """
     sandbox = BwrapSandbox()
-    async with (
-        Scratch(settings.scratch) as scratch,
-        Clients(settings) as clients,
-        language_model(settings) as model,
-    ):
+    async with AsyncExitStack() as exits:
+        scratch = await exits.enter_async_context(Scratch(settings.scratch))
+        clients = await exits.enter_async_context(Clients(settings))
+        model = await exits.enter_async_context(language_model(settings))
+        store = S3ObjectStore(clients.s3, stack.bucket, links=clients.links)
+        spreadsheets = google_spreadsheets(settings, store)
+        if spreadsheets is not None:
+            await exits.enter_async_context(spreadsheets)
         await sandbox.probe(scratch.folder)
-        parts = _Parts(clients, model, sandbox, scratch, stop)
+        parts = _Parts(clients, store, model, spreadsheets, sandbox, scratch, stop)
         await run_until(stop, _pollers(settings, stack, parts), drain_seconds=settings.drain_seconds)
 
 
@@ -60,7 +69,9 @@ class _Parts:
     """What is opened at start and closed at the end."""
 
     clients: Clients
+    store: S3ObjectStore
     model: LanguageModel
+    spreadsheets: Spreadsheets | None
     sandbox: Sandbox
     scratch: Scratch
     stop: asyncio.Event
@@ -75,6 +86,18 @@ def language_model(settings: Settings) -> OpenAILanguageModel:
         max_reply_tokens=settings.llm_max_reply_tokens,
         attempts=settings.llm_attempts,
     )
+
+
+def google_spreadsheets(settings: Settings, store: ObjectStore) -> GoogleSpreadsheets | None:
+    """None without a service account: then sheets are refused, and all else works."""
+    if settings.google_service_account_file is None:
+        return None
+    credentials = read_service_account(settings.google_service_account_file)
+    if settings.sheets_endpoint_url != GOOGLE:
+        # An emulator's account is none of Google's: with a subject, google-auth asks Google nothing about it.
+        credentials = credentials.with_subject(credentials.service_account_email)  # type: ignore[no-untyped-call]
+    quota = SharedQuota(store, credentials.service_account_email, per_minute=settings.sheets_calls_per_minute)
+    return GoogleSpreadsheets(credentials, quota, base_url=settings.sheets_endpoint_url)
 
 
 def _pollers(settings: Settings, stack: Stack, parts: _Parts) -> list[Poller]:
@@ -94,15 +117,17 @@ def _pollers(settings: Settings, stack: Stack, parts: _Parts) -> list[Poller]:
 
 
 def _handler(settings: Settings, stack: Stack, parts: _Parts) -> MessageHandler:
-    name = worker_name()
-    store = S3ObjectStore(parts.clients.s3, stack.bucket)
+    name, store = worker_name(), parts.store
+    sheets = GoogleSheets(parts.spreadsheets, parts.sandbox, store, limits=_run_limits(settings))
     events = SqsEventSink(parts.clients.control, stack.queue_urls["results"])
     ledger = Ledger(store, worker=name, claim_seconds=settings.claim_seconds)
+    finish = Finish(store, events, sheets, link_seconds=settings.link_seconds)
     jobs = JobTransaction(
-        _flows(settings, store, parts),
+        _flows(settings, sheets, parts),
         ledger=ledger,
         store=store,
         events=events,
+        finish=finish,
         policy=JobPolicy(
             attempts=settings.job_attempts,
             seconds=settings.job_seconds,
@@ -112,7 +137,7 @@ def _handler(settings: Settings, stack: Stack, parts: _Parts) -> MessageHandler:
         stopping=parts.stop.is_set,
     )
     return MessageHandler(
-        Handlers(manifest=jobs.run, control=partial(session_control, ledger=ledger, store=store, events=events)),
+        Handlers(manifest=jobs.run, control=SessionControl(ledger, store, finish, sheets).run),
         bucket=stack.bucket,
         dead_letters=SqsDeadLetters(parts.clients.control, stack.queue_urls["dead_letters"]),
         worker=name,
@@ -120,12 +145,16 @@ def _handler(settings: Settings, stack: Stack, parts: _Parts) -> MessageHandler:
     )
 
 
-def _flows(settings: Settings, store: S3ObjectStore, parts: _Parts) -> dict[Flow, FlowFunction]:
-    run_limits = Limits(
+def _run_limits(settings: Settings) -> Limits:
+    return Limits(
         wall_seconds=settings.sandbox_wall_seconds,
         cpu_seconds=round(settings.sandbox_wall_seconds),
         memory_bytes=settings.sandbox_memory_bytes,
     )
+
+
+def _flows(settings: Settings, sheets: GoogleSheets, parts: _Parts) -> dict[Flow, FlowFunction]:
+    store, run_limits = parts.store, _run_limits(settings)
     answering = Answering(
         store=store,
         preprocessor=Preprocessor(
@@ -146,6 +175,8 @@ def _flows(settings: Settings, store: S3ObjectStore, parts: _Parts) -> dict[Flow
     )
     downloads = Downloads(store, parts.sandbox, limits=run_limits, max_bytes=settings.max_result_bytes)
     return {
-        Flow.QUERY: partial(process_query, answering=answering, downloads=downloads, scratch=parts.scratch),
+        Flow.QUERY: partial(
+            process_query, answering=answering, downloads=downloads, sheets=sheets, scratch=parts.scratch
+        ),
         Flow.VISUALIZATION: partial(visualize_data, answering=answering, downloads=downloads, scratch=parts.scratch),
     }

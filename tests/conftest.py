@@ -26,6 +26,7 @@ for name in [name for name in os.environ if name.startswith(("AWS_", "DROPCHUTE_
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--record-from", default=None, help="ask the model at this base URL again, and keep its replies")
+    parser.addoption("--long", action="store_true", help="the long versions: more runs of what is drawn at random")
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from plain_sandbox import PlainSandbox
+
+from consumers.delivery.google_sheet import GoogleSheets
 from consumers.drop import Answer, Drop
 from consumers.errors import ObjectMissing
-from consumers.ports import Message, Report
+from consumers.ports import Limits, Message, Report
+from consumers.session_control import SessionControl
+from consumers.worker.finish import Finish
 from consumers.worker.job import JobPolicy, JobTransaction
 from consumers.worker.ledger import Ledger
 from consumers.worker.outcome import DeadLetter
@@ -80,9 +85,23 @@ class Kit:
             "ledger": self.ledger(worker),
             "store": self.store,
             "events": self.events,
+            "finish": self.finish(**changes),
             "policy": JobPolicy(attempts=3, seconds=60, heartbeat_seconds=0.2, retry_base_seconds=0.1),
         }
         return JobTransaction({Flow.QUERY: flow}, **(parts | changes))
+
+    def finish(self, *, store: Any = None, events: Any = None, sheets: Any = None, **_: Any) -> Finish:
+        """What follows a job's end; without a service account unless ``sheets`` is given."""
+        return Finish(store or self.store, events or self.events, sheets or self.no_sheets, link_seconds=900)
+
+    @property
+    def no_sheets(self) -> GoogleSheets:
+        return GoogleSheets(None, PlainSandbox(), self.store, limits=Limits())
+
+    def control(self, *, sheets: Any = None) -> Any:
+        """What handles controls, as another worker."""
+        finish = self.finish(sheets=sheets)
+        return SessionControl(self.ledger("controller"), self.store, finish, sheets or self.no_sheets).run
 
     async def bury(self, letter: DeadLetter) -> None:
         self.letters.append(letter)

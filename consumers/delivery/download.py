@@ -1,7 +1,7 @@
 """The answer as files to fetch: converted inside the sandbox, streamed to ``result/{epoch}/``."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -23,12 +23,17 @@ from consumers.ports import (
     SandboxTask,
     SandboxTimeout,
 )
+from consumers.result_tables import ResultTable
 from consumers.sandbox.outputs import UnsafeOutput, open_output, output_path
+from events.manifest import DownloadDestination
 from events.results import FailureCode, ResultFile
 
 # vl-convert 1.9 aborts at 64 GiB and works from 80 on; what it writes to stays within memory_bytes.
 V8_ADDRESS_BYTES = 128 * 1024**3
 _CHUNK_BYTES = 1024 * 1024
+_MAX_FILES = 20
+_EXPORT_TABLES = "consumers.delivery.guest.export:export_tables"
+_EXPORT_CHART = "consumers.delivery.guest.charts:export_chart"
 _WRITER_CODES = frozenset({FailureCode.RESULT_EMPTY, FailureCode.RESULT_TOO_LARGE, FailureCode.CODE_FAILED})
 
 log = structlog.get_logger(__name__)
@@ -48,7 +53,7 @@ class _Written(BaseModel):
 class _Report(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    files: tuple[_Written, ...] = Field(min_length=1, max_length=10)
+    files: tuple[_Written, ...] = Field(min_length=1, max_length=_MAX_FILES)
     notes: tuple[Annotated[str, StringConstraints(max_length=1000)], ...] = Field(default=(), max_length=100)
 
 
@@ -69,26 +74,36 @@ class Downloads:
         self._limits = limits
         self._max_bytes = max_bytes
 
-    async def table(self, drop: Drop, result: Path, *, file_format: str, scratch: Path) -> Delivered:
-        """Deliver a Parquet table as ``result.{format}``.
+    async def table(
+        self, drop: Drop, tables: Sequence[ResultTable], *, destination: DownloadDestination, scratch: Path
+    ) -> Delivered:
+        """Deliver tables in the format that was asked for.
+
+        A workbook holds them all, ``result.xlsx``; any other format is a file for each: ``result.{format}`` for
+        one, ``1-{name}.{format}`` and so on for several.
 
         Raises:
             Permanent: result_empty or result_too_large, with a sentence.
         """
-        arguments: JsonObject = {"format": file_format, "max_bytes": self._max_bytes}
-        return await self._deliver(
-            drop, "export_table", arguments, {"result.parquet": result}, scratch, limits=self._limits
-        )
+        inputs = {f"{number}.parquet": table.file for number, table in enumerate(tables, start=1)}
+        arguments: JsonObject = {
+            "format": destination.format,
+            "bom": destination.bom,
+            "formula_safe": destination.formula_safe,
+            "max_bytes": self._max_bytes,
+            "tables": [{"name": table.name, "file": file} for file, table in zip(inputs, tables, strict=True)],
+        }
+        return await self._deliver(drop, _EXPORT_TABLES, arguments, inputs, scratch, limits=self._limits)
 
     async def chart(self, drop: Drop, spec: Path, *, scratch: Path) -> Delivered:
         """Deliver a Vega-Lite specification as PNG, SVG and JSON."""
         limits = replace(self._limits, address_bytes=V8_ADDRESS_BYTES)
-        return await self._deliver(drop, "export_chart", {}, {"chart.vl.json": spec}, scratch, limits=limits)
+        return await self._deliver(drop, _EXPORT_CHART, {}, {"chart.vl.json": spec}, scratch, limits=limits)
 
     async def _deliver(
         self,
         drop: Drop,
-        function: str,
+        call: str,
         arguments: JsonObject,
         inputs: dict[str, Path],
         scratch: Path,
@@ -97,9 +112,7 @@ class Downloads:
     ) -> Delivered:
         output = scratch / "deliver"
         output.mkdir()
-        report = await self._convert(
-            SandboxTask(f"consumers.delivery.guest.export:{function}", arguments, inputs, output, limits)
-        )
+        report = await self._convert(SandboxTask(call, arguments, inputs, output, limits))
         delivered = []
         for written in report.files:
             try:

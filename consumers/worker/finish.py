@@ -1,16 +1,17 @@
 """What follows a job's terminal write: its event, its dead letter, and the end of what it kept."""
 
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 
 import structlog
 
 from consumers.errors import OPERATOR_CODES, ClaimLost, Permanent
-from consumers.ports import EventSink, ObjectStore
-from consumers.s3_file_management import remove_results, remove_uploads
-from consumers.worker.ledger import Claim
+from consumers.ports import EventSink, ObjectStore, Sheets, TakenBack
+from consumers.s3_file_management import remove_appended, remove_results, remove_uploads
+from consumers.worker.ledger import Claim, utc_now
 from consumers.worker.outcome import DeadLetter
-from events.results import FailureCode
-from events.status import CompletedOutcome, FailedOutcome, JobStatus
+from events.results import CompletedEvent, FailureCode, JobEvent, Undone, UndoRefused, event_of
+from events.status import CompletedOutcome, FailedOutcome, JobStatus, Undo
 
 Bury = Callable[[DeadLetter], Awaitable[None]]
 """Sends a dead letter about the message that brought the job."""
@@ -18,30 +19,88 @@ Bury = Callable[[DeadLetter], Awaitable[None]]
 log = structlog.get_logger(__name__)
 
 
-async def finish(claim: Claim, *, store: ObjectStore, events: EventSink, bury: Bury) -> None:
-    """What follows the terminal write; each step may be repeated, by this worker or another.
+class Finish:
+    """Each step may be repeated, by this worker or another: a message comes back until all of them are done."""
 
-    publish → dead letter → mark published → remove the uploads and what other epochs left.
-    """
-    ended = claim.status
-    if not ended.published:
+    def __init__(self, store: ObjectStore, events: EventSink, sheets: Sheets, *, link_seconds: int) -> None:
+        self._store = store
+        self._events = events
+        self._sheets = sheets
+        self._link_seconds = link_seconds
+
+    async def __call__(self, claim: Claim, bury: Bury) -> None:
+        """publish → dead letter → mark published → take back what a failed job wrote → remove what is not kept."""
+        if not claim.status.published:
+            await self._tell(claim, bury)
+        await remove_uploads(self._store, claim.job)
+        await self.take_back(claim, bury)
+        kept = claim.epoch if isinstance(claim.status.outcome, CompletedOutcome) else None
+        await remove_results(self._store, claim.job, but_epoch=kept)
+        await remove_appended(self._store, claim.job, but_epoch=kept)
+
+    async def _tell(self, claim: Claim, bury: Bury) -> None:
+        ended = claim.status
         try:
-            await events.publish(ended.end_event())
+            await self._events.publish(await self._with_links(ended.end_event()))
         except Permanent as error:
             log.warning("job.event_refused", job=str(claim.job), message=error.message)
-            await bury(_letter(ended, FailureCode.INTERNAL, f"The terminal event was refused: {error.message}"))
+            await bury(letter_of(ended, FailureCode.INTERNAL, f"The terminal event was refused: {error.message}"))
         if isinstance(ended.outcome, FailedOutcome) and ended.outcome.data.code in OPERATOR_CODES:
-            await bury(_letter(ended, ended.outcome.data.code, ended.outcome.data.message))
+            await bury(letter_of(ended, ended.outcome.data.code, ended.outcome.data.message))
         try:
             await claim.mark_published()
         except ClaimLost:
             log.info("job.finished_by_another", job=str(claim.job))
-    await remove_uploads(store, claim.job)
-    kept = claim.epoch if isinstance(ended.outcome, CompletedOutcome) else None
-    await remove_results(store, claim.job, but_epoch=kept)
+
+    async def _with_links(self, event: JobEvent) -> JobEvent:
+        """Links to the results. They are not kept: their life begins when the event is told."""
+        if not isinstance(event, CompletedEvent) or not event.data.files:
+            return event
+        expires = utc_now() + timedelta(seconds=self._link_seconds)
+        files = []
+        for file in event.data.files:
+            url = await self._store.link(
+                file.key, name=file.name, media_type=file.media_type, seconds=self._link_seconds
+            )
+            files.append(file.model_copy(update={"url": url, "url_expires_at": expires}))
+        return event.model_copy(update={"data": event.data.model_copy(update={"files": tuple(files)})})
+
+    async def take_back(self, claim: Claim, bury: Bury) -> None:
+        """Leave nothing in a spreadsheet of a job that did not complete.
+
+        Raises:
+            Transient: Google Sheets cannot be reached now; the message comes back.
+        """
+        status = claim.status
+        if status.appending_to is None or status.undo is not None or isinstance(status.outcome, CompletedOutcome):
+            return
+        spreadsheet_id = status.appending_to
+        undo = await undone(claim, 0, lambda: self._sheets.withdraw(claim.job, spreadsheet_id))
+        log.info("job.taken_back", job=str(claim.job), message=undo.data.message)
+        if isinstance(undo.data, UndoRefused):
+            await bury(letter_of(status, undo.data.code, undo.data.message))
+        if isinstance(undo.data, UndoRefused) or undo.data.rows:
+            await self.tell_of_undo(claim, undo)
+        try:
+            await claim.note(undo=undo)
+        except ClaimLost:
+            log.info("job.finished_by_another", job=str(claim.job))
+
+    async def tell_of_undo(self, claim: Claim, undo: Undo) -> None:
+        await self._events.publish(event_of(undo.data, time=undo.at, traceparent=claim.status.traceparent))
 
 
-def _letter(ended: JobStatus, code: FailureCode, reason: str) -> DeadLetter:
+async def undone(claim: Claim, request: int, take: Callable[[], Awaitable[TakenBack]]) -> Undo:
+    """Take back, and put into words how that went; raises Transient."""
+    try:
+        taken = await take()
+    except Permanent as error:
+        refused = UndoRefused(**claim.identity, request=request, code=error.code, message=error.message)
+        return Undo(data=refused, at=utc_now())
+    return Undo(data=Undone(**claim.identity, request=request, rows=taken.rows, message=taken.message), at=utc_now())
+
+
+def letter_of(ended: JobStatus, code: FailureCode, reason: str) -> DeadLetter:
     return DeadLetter(
         code=code,
         reason=reason,

@@ -19,7 +19,7 @@ from consumers.errors import ClaimLost, HeldElsewhere, ObjectMissing, Permanent,
 from consumers.ports import EventSink, ObjectStore, Report
 from consumers.s3_file_management import remove_results, remove_uploads
 from consumers.uncancelled import uncancelled
-from consumers.worker.finish import Bury, finish
+from consumers.worker.finish import Bury, Finish
 from consumers.worker.keep import while_kept
 from consumers.worker.ledger import Claim, Ledger, utc_now
 from consumers.worker.outcome import Completed, Outcome, Released, Retry
@@ -66,6 +66,7 @@ class JobTransaction:
         ledger: Ledger,
         store: ObjectStore,
         events: EventSink,
+        finish: Finish,
         policy: JobPolicy,
         stopping: Callable[[], bool] = lambda: False,
         now: Callable[[], datetime] = utc_now,
@@ -74,6 +75,7 @@ class JobTransaction:
         self._ledger = ledger
         self._store = store
         self._events = events
+        self._finish = finish
         self._policy = policy
         self._stopping = stopping
         self._now = now
@@ -96,7 +98,7 @@ class JobTransaction:
                 await self._discard_results(claim)
                 return Released()
             except _ManifestGone:
-                await self._withdraw(claim)
+                await self._withdraw(claim, bury)
                 return Completed()
             except Transient as error:
                 return await self._try_again(claim, error)
@@ -105,7 +107,7 @@ class JobTransaction:
                 stopped = isinstance(error, asyncio.CancelledError) and self._stopping()
                 await uncancelled(self._abandon(claim, counts=not stopped))
                 raise
-        await finish(claim, store=self._store, events=self._events, bury=bury)
+        await self._finish(claim, bury)
         return Completed()
 
     async def _attempt(self, claim: Claim) -> None:
@@ -129,10 +131,10 @@ class JobTransaction:
 
     async def _work(self, claim: Claim, progress: Progress) -> None:
         await progress(Stage.READ, "Reading the request.")
-        manifest = await self._read_manifest(claim)
+        manifest, written_at = await self._read_manifest(claim)
         await claim.note(traceparent=manifest.traceparent)
         await progress.accepted()
-        left = self._seconds_to_expiry(manifest)
+        left = self._seconds_to_expiry(manifest, written_at)
         try:
             async with asyncio.timeout(min(left, self._policy.seconds)) as clock:
                 drop = Drop(claim.job, claim.epoch, manifest)
@@ -149,25 +151,28 @@ class JobTransaction:
                 **claim.identity,
                 answer=None if answer.text is None else answer.text[:MAX_TEXT_CHARS],
                 files=answer.files,
+                sheet=answer.sheet,
                 notes=_bounded(answer.notes),
                 seconds=progress.seconds(),
             )
         )
-        log.info("job.completed", job=str(claim.job), files=len(answer.files))
+        log.info("job.completed", job=str(claim.job), files=len(answer.files), sheet=answer.sheet is not None)
 
-    async def _read_manifest(self, claim: Claim) -> Manifest:
+    async def _read_manifest(self, claim: Claim) -> tuple[Manifest, datetime]:
+        """The manifest, and when S3 was given it."""
         key = ManifestKey(claim.job, claim.status.flow)
         try:
             stored = await self._store.get(claim.job.manifest_key(key.flow), max_bytes=MAX_MANIFEST_BYTES)
         except ObjectMissing as error:
             raise _ManifestGone from error
         try:
-            return parse_manifest(stored.body, key, bucket=self._store.bucket)
+            return parse_manifest(stored.body, key, bucket=self._store.bucket), stored.last_modified
         except ManifestError as error:
             raise Permanent(error.code, error.message) from error
 
-    def _seconds_to_expiry(self, manifest: Manifest) -> float:
-        expires = manifest.created_at + MAX_LIFE
+    def _seconds_to_expiry(self, manifest: Manifest, written_at: datetime) -> float:
+        # Whatever the manifest says of itself: a day after S3 was given it, it is over.
+        expires = min(manifest.created_at, written_at) + MAX_LIFE
         if manifest.expires_at is not None:
             expires = min(expires, manifest.expires_at)
         left = (expires - self._now()).total_seconds()
@@ -201,7 +206,7 @@ class JobTransaction:
             return
         await remove_results(self._store, claim.job, epoch=claim.epoch)
 
-    async def _withdraw(self, claim: Claim) -> None:
+    async def _withdraw(self, claim: Claim, bury: Bury) -> None:
         """The manifest is gone: say so, and leave nothing behind, not even a ledger.
 
         The event has the id of every end: where a close of the session told of it just now, it is dropped.
@@ -210,6 +215,7 @@ class JobTransaction:
         message = "The request was removed before it was answered. Drop the files again to have it answered."
         gone = results.Failed(**claim.identity, code=FailureCode.MANIFEST_GONE, message=message)
         await self._events.publish(event_of(gone, time=claim.status.accepted_at))
+        await self._finish.take_back(claim, bury)
         await remove_uploads(self._store, claim.job)
         await self._store.delete([claim.job.status_key])
 

@@ -162,6 +162,20 @@ class Ledger:
                 return claim
         raise HeldElsewhere(self.now() + timedelta(seconds=1))
 
+    async def amend(self, job: JobRef, **facts: Any) -> None:
+        """Add facts to the status of a job that has ended; of a job that is gone, nothing is kept."""
+        for _ in range(_ENDING_TRIES):
+            found = await self.read(job)
+            if found is None:
+                return
+            try:
+                await self.replace(*found, **facts)
+            except ClaimLost:
+                continue
+            else:
+                return
+        raise HeldElsewhere(self.now() + timedelta(seconds=1))
+
     async def replace(self, status: JobStatus, etag: str, **changes: Any) -> tuple[JobStatus, str]:
         """Write the next version over exactly this one; raises ClaimLost."""
         now = self.now()

@@ -37,6 +37,11 @@ class Progress:
                 )
             )
 
+    async def appending_to(self, spreadsheet_id: str) -> None:
+        """See ``consumers.ports.Report``."""
+        if self._claim.status.appending_to != spreadsheet_id:
+            await self._claim.note(appending_to=spreadsheet_id)
+
     async def accepted(self) -> None:
         await self._publish(results.Accepted(**self._claim.identity, epoch=self._claim.epoch))
 

@@ -10,7 +10,7 @@ import typer
 # ruff: noqa: PLC0415
 
 HELP = """\
-Drop files and a request into S3; get the answer back as a file or a chart.
+Drop files and a request into S3; get the answer back as a file, as rows of your Google Sheet, or as a chart.
 
 New here? [bold]dropchute demo[/] shows it in one process, without a network.
 
@@ -19,7 +19,7 @@ or a bad variable. 3 nothing reachable: no endpoint, no stack, no keys. 130 stop
 
 [bold]Settings[/] come from the environment, or from a file .env here: AWS_ENDPOINT_URL, AWS_REGION, \
 AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_TEMP_BUCKET; OPENAI_BASE_URL, OPENAI_API_KEY, LLM_MODEL; \
-DROPCHUTE_STACK and others. An endpoint on this machine needs no keys.
+GOOGLE_SERVICE_ACCOUNT_FILE; DROPCHUTE_STACK and others. An endpoint on this machine needs no keys.
 """
 
 app = typer.Typer(
@@ -40,6 +40,7 @@ class Format(StrEnum):
     CSV = "csv"
     PARQUET = "parquet"
     JSON = "json"
+    JSONL = "jsonl"
 
 
 Out = Annotated[
@@ -77,9 +78,10 @@ def demo(
 
 @app.command()
 def dev() -> None:
-    """Run S3, SQS and a worker in this process until Ctrl-C, and say how to use them from another terminal.
+    """Run S3, SQS, a worker and an emulator of Google Sheets in this process until Ctrl-C.
 
-    Uses the configured model; without one, recorded replies, which know the demo's questions only.
+    Says how to use them from another terminal, and where to look at the sheets. Uses the configured model; without
+    one, recorded replies, which know the demo's questions only.
     """
     from infra.cli.endings import endings
 
@@ -101,6 +103,17 @@ def drop(
     file_format: Annotated[
         Format | None, typer.Option("--format", help="What a table is saved as. [dim]Default: xlsx[/]")
     ] = None,
+    bom: Annotated[bool, typer.Option("--bom", help="Begin a csv with a UTF-8 byte order mark, for Excel.")] = False,
+    sheet: Annotated[
+        str | None, typer.Option("--sheet", metavar="URL", help="Add the rows to this Google Sheet instead.")
+    ] = None,
+    tab: Annotated[
+        str | None,
+        typer.Option("--tab", metavar="NAME", help="The sheet's tab. [dim]Default: the link's, or the first[/]"),
+    ] = None,
+    new_tab: Annotated[
+        bool, typer.Option("--new-tab", help="Put the rows on a new tab, titled as --tab says.")
+    ] = False,
     out: Out = None,
     as_json: AsJson = False,
     embedded: Annotated[bool, typer.Option("--embedded", help="Bring S3, SQS and a worker along.")] = False,
@@ -113,10 +126,12 @@ def drop(
         from infra.cli import drop as command
         from infra.drop_client import Request
 
-        if chart and file_format is not None:
+        if chart and (file_format is not None or bom):
             raise wrong_usage("--chart and --format exclude each other: a chart is saved as PNG, SVG and Vega-Lite.")
-        flow = Flow.VISUALIZATION if chart else Flow.QUERY
-        request = Request(ask, flow=flow, file_format=(file_format or Format.XLSX).value)
+        destination = command.destination_of(
+            file_format.value if file_format else None, bom=bom, sheet=sheet, tab=tab, new_tab=new_tab, chart=chart
+        )
+        request = Request(ask, flow=Flow.VISUALIZATION if chart else Flow.QUERY, destination=destination)
         command.run(files, request, out=out, as_json=as_json, embedded=embedded)
 
 
@@ -135,6 +150,20 @@ def status(
 
 
 @app.command()
+def undo(
+    job: Annotated[str, typer.Argument(metavar="JOB", help="SESSION/JOB, or a job's id alone.")],
+    as_json: AsJson = False,
+) -> None:
+    """Remove exactly the rows that a job added to a Google Sheet. Exits with 1 if they cannot be told for certain."""
+    from infra.cli.endings import endings
+
+    with endings():
+        from infra.cli import undo as command
+
+        command.run(job, as_json=as_json)
+
+
+@app.command()
 def worker() -> None:
     """Work off the queues. The first SIGTERM or Ctrl-C lets running jobs end, the second gives them back."""
     from infra.cli.endings import endings
@@ -143,6 +172,33 @@ def worker() -> None:
         from infra.cli import worker as command
 
         command.run()
+
+
+@app.command()
+def sweep(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Remove nothing; say what would be removed.")] = False,
+    as_json: AsJson = False,
+    older_than: Annotated[
+        int | None,
+        typer.Option(
+            "--older-than",
+            metavar="MINUTES",
+            min=1,
+            help="How long they must lie untouched. [dim]Default: DROPCHUTE_ABANDONED_AFTER_MINUTES, 60[/]",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Remove the uploads that nobody will read: never handed in, left open, or left by a job that is over.
+
+    What a job may still read is left alone, and so are results.
+    """
+    from infra.cli.endings import endings
+
+    with endings():
+        from infra.cli import sweep as command
+
+        command.run(dry_run=dry_run, as_json=as_json, older_than=older_than)
 
 
 @app.command()

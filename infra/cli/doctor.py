@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import openai
+from google.auth.exceptions import GoogleAuthError, RefreshError
+from google.auth.transport.requests import Request
 from rich.console import Console
 from rich.filesize import decimal
 
@@ -17,6 +19,7 @@ from consumers.sandbox.bwrap import BwrapSandbox, SandboxUnavailable
 from infra.cli import show
 from infra.cli.endings import Ending, ExitCode, ending_of
 from infra.cli.environment import model_is_configured, read_settings
+from infra.google_sheets import ServiceAccountError, read_service_account
 from infra.provision import check, locate
 from infra.settings import Settings
 
@@ -140,12 +143,30 @@ async def _scratch(settings: Settings) -> str:
     return f"{folder}, {decimal(free)} free"
 
 
+async def _sheets(settings: Settings) -> str:
+    path = settings.google_service_account_file
+    if path is None:
+        return "no service account: answers go to files and charts only (GOOGLE_SERVICE_ACCOUNT_FILE adds sheets)"
+    try:
+        credentials = read_service_account(path)
+        await asyncio.to_thread(credentials.refresh, Request())
+    except ServiceAccountError as error:
+        raise _Problem(str(error), "Set GOOGLE_SERVICE_ACCOUNT_FILE to a key file of Google's console.") from error
+    except RefreshError as error:
+        mend = "Check that the service account and its key still exist in Google's console."
+        raise _Problem(f"{path}: Google does not accept this key.", mend) from error
+    except GoogleAuthError as error:
+        raise _Problem("Google cannot be reached.", "Check the network and its proxy.", reached=False) from error
+    return f"as {credentials.service_account_email}: users share their sheets with this address"
+
+
 CHECKS = (
     _Check("python", _python),
     _Check("sandbox", _sandbox),
     _Check("scratch", _scratch),
     _Check("stack", _stack),
     _Check("model", _model),
+    _Check("sheets", _sheets),
 )
 
 

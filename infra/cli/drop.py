@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from rich.console import Console
 
 from events.fields import MAX_QUERY_CHARS
 from events.keys import JobRef
-from events.manifest import MAX_FILES
+from events.manifest import MAX_FILES, Destination, DownloadDestination, GoogleSheetDestination
 from events.results import Completed, Failed
+from events.sheet_url import parse_sheet_url
 from events.status import CompletedOutcome, FailedOutcome, JobStatus, State
 from infra.cli import show
 from infra.cli.endings import Ending, ExitCode, ending_of, wrong_usage
@@ -51,6 +53,27 @@ def run(files: Sequence[Path], request: Request, *, out: Path | None, as_json: b
         raise
     if as_json:
         print_json(facts(handed))
+
+
+def destination_of(
+    file_format: str | None, *, bom: bool, sheet: str | None, tab: str | None, new_tab: bool, chart: bool
+) -> Destination:
+    """Where the answer goes, as the options say; raises Ending for options that exclude each other."""
+    if sheet is None:
+        if tab is not None or new_tab:
+            raise wrong_usage("--tab and --new-tab say where in a sheet: give its link with --sheet.")
+        if bom and file_format != "csv":
+            raise wrong_usage("--bom is a choice of --format csv.")
+        return DownloadDestination.model_validate({"format": file_format or "xlsx", "bom": bom})
+    if chart or file_format is not None or bom:
+        raise wrong_usage("--sheet excludes --chart, --format and --bom: the answer goes to the sheet.")
+    if parse_sheet_url(sheet) is None:
+        raise wrong_usage("--sheet must be the address of a Google Sheet: https://docs.google.com/spreadsheets/d/…")
+    mode = "new_tab" if new_tab else "append"
+    try:
+        return GoogleSheetDestination.model_validate({"type": "google_sheet", "url": sheet, "sheet": tab, "mode": mode})
+    except ValidationError as error:
+        raise wrong_usage(f"--tab: {error.errors()[0]['msg']}.") from error
 
 
 async def _drop(
@@ -119,12 +142,14 @@ def facts(handed: Handed) -> dict[str, Any]:
         "state": status.state if status else State.WAITING if handed.job else None,
         "answer": None,
         "files": [str(path) for path in handed.files],
+        "sheet": None,
         "notes": [],
         "seconds": {},
     }
     match status.outcome if status else None:
         case CompletedOutcome(data=completed):
             told |= {"answer": completed.answer, "notes": completed.notes, "seconds": completed.seconds}
+            told["sheet"] = completed.sheet.model_dump(mode="json") if completed.sheet else None
         case FailedOutcome(data=failed):
             told |= {"code": failed.code, "message": failed.message}
     return told

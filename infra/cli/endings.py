@@ -16,13 +16,14 @@ from consumers.sandbox.bwrap import SandboxUnavailable
 from events.manifest import ManifestError
 from events.text import one_line
 from infra.drop_client import DropError
+from infra.google_sheets import ServiceAccountError
 from infra.provision import ProvisionError, StackMissing, TemplateError
 
 DEV = "`dropchute dev` starts one here, and says how to use it."
 
 
 # What only the extra "embedded" brings.
-EMBEDDED = frozenset({"moto", "starlette", "uvicorn", "werkzeug"})
+EMBEDDED = frozenset({"cryptography", "googleapiclient", "moto", "starlette", "uvicorn", "werkzeug"})
 
 
 class ExitCode(IntEnum):
@@ -62,6 +63,8 @@ def ending_of(error: Exception) -> Ending | None:
             ending = Ending(ExitCode.UNREACHABLE, str(error))
         case ProvisionError() | TemplateError() | DropError():
             ending = Ending(ExitCode.FAILED, str(error))
+        case ServiceAccountError():
+            ending = Ending(ExitCode.USAGE, f"GOOGLE_SERVICE_ACCOUNT_FILE: {error}")
         case SandboxUnavailable():
             ending = Ending(ExitCode.FAILED, str(error), code="sandbox_unavailable")
         case ManifestError():

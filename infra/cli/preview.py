@@ -84,10 +84,19 @@ def _parquet(path: Path, rows: int) -> Rows:
 def _json(path: Path, rows: int) -> Rows:
     _check_size(path)
     records = json.loads(path.read_bytes())
-    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records[:rows]):
+    return _objects(records[:rows]) if isinstance(records, list) else []
+
+
+def _jsonl(path: Path, rows: int) -> Rows:
+    with path.open(encoding="utf-8") as file:
+        return _objects([json.loads(line) for line in islice(file, rows)])
+
+
+def _objects(records: list[Any]) -> Rows:
+    if not all(isinstance(record, dict) for record in records):
         return []
-    names = list(dict.fromkeys(name for record in records[:rows] for name in record))
-    return [names, *([record.get(name) for name in names] for record in records[:rows])]
+    names = list(dict.fromkeys(name for record in records for name in record))
+    return [names, *([record.get(name) for name in names] for record in records)]
 
 
 _READERS: dict[str, Callable[[Path, int], Rows]] = {
@@ -95,6 +104,7 @@ _READERS: dict[str, Callable[[Path, int], Rows]] = {
     ".xlsx": _xlsx,
     ".parquet": _parquet,
     ".json": _json,
+    ".jsonl": _jsonl,
 }
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from consumers.sandbox.text import without_control_characters
-from events.results import Completed, Stage
+from events.results import Completed, SheetRows, Stage
 from events.status import JobStatus, State
 from infra.cli.preview import preview
 
@@ -87,9 +87,19 @@ def answer(console: Console, completed: Completed, files: Sequence[Path], *, row
     for path, result in zip(files, completed.files, strict=True):
         _table(console, path, total=result.rows, rows=rows)
     told = [("saved", f"{path}  ({decimal(path.stat().st_size)})") for path in files]
+    if completed.sheet is not None:
+        told += [("sheet", where(completed.sheet)), ("look", completed.sheet.url)]
     told += [("note", note) for note in completed.notes]
     told.append(("took", took(completed.seconds) if completed.seconds else ""))
     pairs(console, told)
+
+
+def where(sheet: SheetRows) -> str:
+    """What was added to a sheet, and where it stood then."""
+    last = sheet.first_row + sheet.rows - 1
+    rows = f"row {sheet.first_row}" if sheet.rows == 1 else f"rows {sheet.first_row:,} to {last:,}"
+    tab = f"the new tab “{sheet.tab}”" if sheet.new_tab else f"the tab “{sheet.tab}”"
+    return f"{sheet.rows:,} {'row' if sheet.rows == 1 else 'rows'} added: {rows} of {tab}"
 
 
 def _table(console: Console, path: Path, *, total: int | None, rows: int) -> None:

@@ -17,9 +17,7 @@ from infra.provision import locate
 
 def run(job: str, *, as_json: bool) -> None:
     """Show the status of ``session/job``, or of a job id that is looked for in the whole bucket."""
-    ids = job.split("/")
-    if len(ids) > 2 or not all(re.fullmatch(ID_PATTERN, each) for each in ids):
-        raise wrong_usage(f"{job} is no job: give a job's id, or its session's id, a slash and the job's id.")
+    ids = ids_of(job)
     ref, status = asyncio.run(_look(ids))
     if as_json:
         print_json(facts(Handed(ref, status)))
@@ -29,15 +27,24 @@ def run(job: str, *, as_json: bool) -> None:
         raise job_failed(status.outcome.data)
 
 
+def ids_of(job: str) -> list[str]:
+    """A job's id, after its session's if that was given; raises Ending for anything else."""
+    ids = job.split("/")
+    if len(ids) > 2 or not all(re.fullmatch(ID_PATTERN, each) for each in ids):
+        raise wrong_usage(f"{job} is no job: give a job's id, or its session's id, a slash and the job's id.")
+    return ids
+
+
 async def _look(ids: list[str]) -> tuple[JobRef, JobStatus | None]:
     settings = read_settings()
     await asyncio.to_thread(locate, settings)
     async with drop_client(settings) as client:
-        job = await _find(client, ids)
+        job = await find(client, ids)
         return job, await client.status(job)
 
 
-async def _find(client: DropClient, ids: list[str]) -> JobRef:
+async def find(client: DropClient, ids: list[str]) -> JobRef:
+    """The one job that the ids name; raises Ending."""
     if len(ids) == 2:
         job = JobRef(*ids)
         if not await client.exists(job):
@@ -69,6 +76,8 @@ def _show(console: Console, job: JobRef, status: JobStatus | None) -> None:
         completed = status.outcome.data
         rows.append(("answer", completed.answer or ""))
         rows += [("file", f"{file.name} ({file.size:,} bytes)") for file in completed.files]
+        rows += [("sheet", show.where(completed.sheet))] if completed.sheet else []
         rows += [("note", note) for note in completed.notes]
         rows += [("took", show.took(completed.seconds))] if completed.seconds else []
+    rows += [("undo", status.undo.data.message)] if status.undo else []
     show.pairs(console, rows)

@@ -1,14 +1,18 @@
 """The embedded stack: S3, SQS, the queues' wiring and a worker, all in this process."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import json
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from pydantic import SecretStr
 
 from infra.embedded.cloud import EmbeddedCloud
 from infra.embedded.replayed_model import ReplayedModel
+from infra.embedded.sheets import SheetsEmulator
 from infra.provision import Stack, provision
 from infra.settings import Settings
 from infra.wiring import run_worker
@@ -48,6 +52,17 @@ async def embedded_stack(
         except BaseExceptionGroup as errors:
             # Either the worker could not go on, or the caller: the other one was only cancelled for it.
             raise errors.exceptions[0] from None
+
+
+@contextmanager
+def emulated_sheets(settings: Settings) -> Iterator[tuple[Settings, SheetsEmulator]]:
+    """An emulator of Google Sheets, and the settings with a service account of its own that leads there."""
+    with tempfile.TemporaryDirectory(prefix="dropchute-sheets-") as folder, SheetsEmulator() as emulator:
+        key = Path(folder) / "service-account.json"
+        key.touch(mode=0o600)
+        key.write_text(json.dumps(emulator.service_account_info()))
+        there = {"google_service_account_file": key, "sheets_endpoint_url": emulator.base_url}
+        yield settings.model_copy(update=there), emulator
 
 
 def _answered_by(replayed: ReplayedModel, settings: Settings) -> Settings:

@@ -28,6 +28,7 @@ from rich.table import Table
 from consumers.ports import SandboxTask
 from consumers.sandbox.bwrap import BwrapSandbox
 from events.keys import JobRef
+from events.manifest import DownloadDestination
 from events.results import Completed, CompletedEvent, FailedEvent, Stage, parse_event
 from events.status import State
 from infra.clients import Clients
@@ -40,7 +41,10 @@ from infra.sqs_queue import SqsQueue
 
 TARGET_SECONDS = 1.5
 BENCHMARK_RECORDINGS = RECORDINGS / "benchmark"
-QUESTION = Request(query="What is the total amount per city? Sort by total, largest first.", file_format="csv")
+QUESTION = Request(
+    query="What is the total amount per city? Sort by total, largest first.",
+    destination=DownloadDestination(format="csv"),
+)
 CITIES = ("Aarhus", "Bilbao", "Cork", "Delft", "Essen", "Faro")
 
 

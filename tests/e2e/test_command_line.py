@@ -7,10 +7,12 @@ import re
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections import defaultdict
 from contextlib import contextmanager
 from decimal import Decimal
 
+import boto3
 import openpyxl
 import pytest
 
@@ -18,7 +20,7 @@ from infra.embedded.demo import QUESTION
 from infra.embedded.demo_data import write_demo_files
 
 DROPCHUTE = (sys.executable, "-m", "infra.cli.app")
-FACTS = {"job_id", "session_id", "state", "answer", "files", "notes", "seconds"}
+FACTS = {"job_id", "session_id", "state", "answer", "files", "sheet", "notes", "seconds"}
 NOBODY = "http://127.0.0.1:9"
 
 
@@ -105,8 +107,12 @@ def dev(tmp_path_factory):
     """``dropchute dev`` in its own process; the variables that it says to export."""
     folder = tmp_path_factory.mktemp("dev")
     with running(folder, "dev") as process:
-        output = read_until(process, "dropchute drop FILE")
-        yield dict(re.findall(r"export (\w+)=(\S+)", output))
+        output = read_until(process, "dropchute undo JOB")
+        exported = dict(re.findall(r"export (\w+)=(\S+)", output))
+        yield exported | {
+            "SHEET": re.search(r"--sheet (\S+)", output)[1],
+            "PAGE": re.search(r"look at it at (\S+):", output)[1],
+        }
 
         code, _ = end(process, signal.SIGINT)
         assert code == 0
@@ -176,6 +182,49 @@ def test_a_job_that_fails_says_its_code_and_reason(tmp_path, dev, demo_files):
     assert "model_rejected" in status.stderr
 
 
+def test_an_answer_goes_to_a_sheet_and_is_undone(tmp_path, dev, demo_files, truth):
+    page = f"{dev['PAGE']}/spreadsheets/d/{dev['SHEET'].split('/')[-2]}"
+    ran = run(tmp_path, "drop", *demo_files, "--ask", QUESTION.query, "--sheet", dev["SHEET"], "--json", **dev)
+    told = json.loads(ran.stdout)
+    with urllib.request.urlopen(page) as reply:
+        shown = reply.read().decode()
+    undone = run(tmp_path, "undo", told["job_id"], **dev)
+    status = run(tmp_path, "status", told["job_id"], **dev)
+    with urllib.request.urlopen(page) as reply:
+        shown_again = reply.read().decode()
+
+    assert (ran.returncode, undone.returncode) == (0, 0), undone.stderr
+    assert (told["sheet"]["rows"], told["sheet"]["first_row"], told["files"]) == (len(truth), 2, [])
+    assert "Equipment" in shown
+    assert "Equipment" not in shown_again
+    assert undone.stdout == "16 rows removed from the sheet.\n"
+    assert "16 rows added: rows 2 to 17 of the tab “Sheet1”" in status.stdout
+    assert "16 rows removed" in status.stdout
+
+
+def test_what_added_nothing_to_a_sheet_cannot_be_undone(tmp_path, dev, demo_files):
+    told = json.loads(run(tmp_path, "drop", *demo_files, "--ask", QUESTION.query, "--json", **dev).stdout)
+    ran = run(tmp_path, "undo", told["job_id"], "--json", **dev)
+
+    assert ran.returncode == 1
+    assert json.loads(ran.stdout)["code"] == "nothing_to_undo"
+    assert "delivered files" in json.loads(ran.stdout)["message"]
+
+
+def test_choices_that_exclude_each_other_are_wrong_usage(tmp_path, demo_files):
+    link = "https://docs.google.com/spreadsheets/d/1AbCdEfGhIjKlMnOp/edit"
+    wrong = {
+        "must be the address of a Google Sheet": ["--sheet", "https://example.com/x"],
+        "give its link with --sheet": ["--tab", "Orders"],
+        "excludes --chart, --format": ["--sheet", link, "--format", "csv"],
+        "--bom is a choice of --format csv": ["--bom"],
+    }
+    ran = {words: run(tmp_path, "drop", demo_files[0], "--ask", "Sum", *options) for words, options in wrong.items()}
+
+    assert {words: each.returncode for words, each in ran.items()} == dict.fromkeys(wrong, 2)
+    assert [words for words, each in ran.items() if words not in " ".join(each.stderr.split())] == []
+
+
 def test_provisioning_again_changes_nothing_and_another_stack_is_missing_until_then(tmp_path, dev, demo_files):
     other = {**dev, "AWS_TEMP_BUCKET": "another-bucket", "DROPCHUTE_STACK": "another"}
     missing = run(tmp_path, "drop", demo_files[1], "--ask", "Anything", **other)
@@ -216,6 +265,27 @@ def test_who_stops_watching_is_told_how_to_look_again(tmp_path, dev, demo_files)
     assert "waiting for a worker" in status.stdout
 
 
+def test_a_sweep_tells_what_it_would_remove_and_then_removes_it(tmp_path, dev):
+    here = {"endpoint_url": dev["AWS_ENDPOINT_URL"], "region_name": "us-east-1"}
+    s3 = boto3.client("s3", aws_access_key_id="test", aws_secret_access_key="test", **here)
+    bucket, job = dev["AWS_TEMP_BUCKET"], "sessions/session-1/jobs/job-00001"
+    # moto says of every upload that it began in 2010.
+    s3.create_multipart_upload(Bucket=bucket, Key=f"{job}/files/0")
+    s3.put_object(Bucket=bucket, Key="sessions/session-1/jobs/job-00002/files/0", Body=b"recent")
+    told = run(tmp_path, "sweep", "--dry-run", **dev)
+    swept = run(tmp_path, "sweep", "--json", "--older-than", "30", **dev)
+    again = run(tmp_path, "sweep", **dev)
+    facts = json.loads(swept.stdout)
+
+    assert (told.returncode, swept.returncode, again.returncode) == (0, 0, 0)
+    assert "session-1/job-00001" in told.stdout
+    assert "Would remove 0 files (0 bytes) and 1 open upload of 1 job." in told.stdout
+    assert (facts["jobs"], facts["files"], facts["uploads"], facts["older_than_minutes"]) == (1, 0, 1, 30)
+    assert [(each["job_id"], each["reason"]) for each in facts["abandoned"]] == [("job-00001", "half uploaded")]
+    assert "Nothing was abandoned for 60 minutes" in again.stdout
+    assert s3.list_objects_v2(Bucket=bucket, Prefix="sessions/session-1/")["KeyCount"] == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "variables", "words"),
     [
@@ -227,6 +297,10 @@ def test_who_stops_watching_is_told_how_to_look_again(tmp_path, dev, demo_files)
         (["drop", "here.csv", "--ask", "Anything", "--format", "docx"], {}, "docx"),
         (["demo", "--live"], {}, "OPENAI_BASE_URL"),
         (["status", "../etc/passwd"], {}, "no job"),
+        (["sweep", "--older-than", "0"], {}, "--older-than"),
+        (["sweep"], {"DROPCHUTE_ABANDONED_AFTER_MINUTES": "0"}, "DROPCHUTE_ABANDONED_AFTER_MINUTES"),
+        (["worker"], {"DROPCHUTE_LINK_SECONDS": "604801"}, "DROPCHUTE_LINK_SECONDS"),
+        (["worker"], {"DROPCHUTE_PUBLIC_ENDPOINT_URL": "localhost:4566"}, "DROPCHUTE_PUBLIC_ENDPOINT_URL"),
         (["worker"], {"DROPCHUTE_LANES": "many"}, "DROPCHUTE_LANES"),
         (["worker"], {"AWS_ENDPOINT_URL": "localhost:4566"}, "AWS_ENDPOINT_URL"),
     ],
@@ -268,5 +342,5 @@ def test_help_names_every_command_and_exit_code(tmp_path):
     ran = run(tmp_path, "--help")
 
     assert ran.returncode == 0
-    for word in ("demo", "dev", "drop", "status", "worker", "provision", "doctor", "Exit codes", "130"):
+    for word in ("demo", "dev", "drop", "status", "sweep", "worker", "provision", "doctor", "Exit codes", "130"):
         assert word in ran.stdout

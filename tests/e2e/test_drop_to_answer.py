@@ -17,6 +17,7 @@ from pydantic import SecretStr
 from scripted_model import Reply, ScriptedModel
 
 from events.keys import JobRef
+from events.manifest import DownloadDestination
 from events.results import AcceptedEvent, Completed, CompletedEvent, FailedEvent, ProgressEvent, Stage, parse_event
 from infra.drop_client import DropClient, Request
 from infra.embedded.demo import CHART, QUESTION, charted_files
@@ -77,14 +78,14 @@ async def test_two_files_and_a_question_become_a_workbook_and_that_becomes_a_cha
     assert await kit.keys(job.files_prefix) == []
 
 
-@pytest.mark.parametrize("file_format", ["xlsx", "csv", "parquet", "json"])
+@pytest.mark.parametrize("file_format", ["xlsx", "csv", "parquet", "json", "jsonl"])
 async def test_a_table_is_delivered_in_the_format_that_was_asked_for(file_format: str, kit: Kit, tmp_path: Path):
     path = tmp_path / "messy.csv"
     path.write_bytes(MESSY)
     client = DropClient(kit.store)
     with ScriptedModel(Reply("```python\nresult = df\nanswer = f'{len(df)} rows'\n```")) as model:
         async with worker(kit, model.base_url):
-            request = Request("Clean it.", file_format=file_format)
+            request = Request("Clean it.", destination=DownloadDestination(format=file_format))
             completed = await ended(kit, await client.drop([path], request, inline_bytes=1_000))
     (saved,) = await client.save(completed, tmp_path / "out")
 
@@ -106,6 +107,8 @@ def _rows(path: Path) -> list[tuple[object, ...]]:
             return [(row[0], row[1], float(row[2]) if row[2] else None) for row in rows]
         case ".parquet":
             return [tuple(row.values()) for row in pq.read_table(path).to_pylist()]
+        case ".jsonl":
+            return [tuple(json.loads(line).values()) for line in path.read_text().splitlines()]
         case _:
             return [tuple(row.values()) for row in json.loads(path.read_bytes())]
 

@@ -1,53 +1,18 @@
 """kill -9 in the middle of a job: another worker finishes it, once."""
 
-import os
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from kit import Kit, new_job, until
 from scripted_model import Reply, ScriptedModel, Silence
+from worker_process import worker_process
 
 from events.keys import Flow
 from events.results import AcceptedEvent, CompletedEvent, FailedEvent
 from events.status import State
-from infra.settings import Settings
 
 CODE = Reply("```python\nresult = df\n```")
-
-
-@contextmanager
-def worker_process(settings: Settings, base_url: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The real command, in a process of its own."""
-    assert settings.aws_endpoint_url is not None
-    environment = {
-        "PATH": os.environ["PATH"],
-        "HOME": os.environ.get("HOME", "/"),
-        "AWS_ENDPOINT_URL": settings.aws_endpoint_url,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_TEMP_BUCKET": settings.bucket,
-        "DROPCHUTE_STACK": settings.stack,
-        "DROPCHUTE_CLAIM_SECONDS": "2",
-        "DROPCHUTE_HEARTBEAT_SECONDS": "0.5",
-        "DROPCHUTE_VISIBILITY_SECONDS": "4",
-        "DROPCHUTE_RECEIVE_WAIT_SECONDS": "1",
-        "OPENAI_BASE_URL": base_url,
-        "OPENAI_API_KEY": "scripted",
-    }
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "infra.cli.app", "worker"], env=environment, stdout=output, stderr=output
-        )
-        try:
-            yield process
-        finally:
-            process.kill()
-            process.wait()
 
 
 @pytest.mark.parametrize("again", range(2))

@@ -359,7 +359,16 @@ async def test_every_end_of_the_sandbox_has_its_code_and_its_words(question, out
     assert words in error.bundle["attempts"][1]["messages"][3]["content"]
 
 
-HONEST = {"kind": "table", "rows": 1, "columns": 1, "answer": None, "preview": {"columns": [], "rows": []}, "notes": []}
+HONEST_TABLE = {"name": "Result", "file": "result.parquet", "rows": 1, "columns": 1}
+HONEST = {
+    "kind": "table",
+    "rows": 1,
+    "columns": 1,
+    "answer": None,
+    "preview": {"columns": [], "rows": []},
+    "notes": [],
+    "tables": [HONEST_TABLE],
+}
 
 
 @pytest.mark.parametrize(
@@ -373,6 +382,9 @@ HONEST = {"kind": "table", "rows": 1, "columns": 1, "answer": None, "preview": {
         {**HONEST, "notes": ["x"] * 1_000},
         {**HONEST, "preview": {"columns": ["x"] * 21, "rows": []}},
         {**HONEST, "file": "/etc/passwd"},
+        {**HONEST, "tables": []},
+        {**HONEST, "tables": [HONEST_TABLE] * 21},
+        {**HONEST, "tables": [{**HONEST_TABLE, "file": "../result.parquet"}]},
     ],
 )
 async def test_a_report_that_cannot_be_ours_is_not_believed(question, lie):
@@ -388,6 +400,16 @@ async def test_a_report_that_could_be_ours_is_believed(question):
     assert (analysis.kind, analysis.rows) == ("table", 1)
 
 
+async def test_several_tables_come_out_with_their_names(question):
+    code = "```\nresult = {'North': pd.DataFrame({'a': [1, 2]}), 'South': pd.DataFrame({'b': ['x']})}\n```"
+    with ScriptedModel(Reply(code)) as server:
+        analysis = await answer(question(), server)
+
+    assert [(table.name, table.rows, table.columns) for table in analysis.tables] == [("North", 2, 1), ("South", 1, 1)]
+    assert [pq.read_table(table.file).column_names for table in analysis.tables] == [["a"], ["b"]]
+    assert (analysis.file, analysis.rows) == (analysis.tables[0].file, 2)
+
+
 async def test_a_report_without_its_file_is_not_believed(question):
     error = await failure(question(), TOTAL, sandbox=SandboxThat(HONEST, leaves="other.parquet"))
 
@@ -397,7 +419,7 @@ async def test_a_report_without_its_file_is_not_believed(question):
 async def test_a_planted_link_is_not_a_result(question):
     planted = (
         "```\nimport pyarrow.parquet as pq, os\n"
-        "pq.write_table = lambda table, path: os.symlink('/etc/passwd', path)\nresult = 1\n```"
+        "pq.write_table = lambda table, path, **_: os.symlink('/etc/passwd', path)\nresult = 1\n```"
     )
     error = await failure(question(), planted)
 

@@ -3,14 +3,15 @@
 import asyncio
 import zlib
 from base64 import b64encode
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
 
+from consumers.errors import Permanent
 from events.keys import Flow, JobRef, ManifestKey, session_prefix
-from events.manifest import ManifestError, parse_manifest
-from events.results import Completed, ResultFile
+from events.manifest import DownloadDestination, ManifestError, parse_manifest
+from events.results import Completed, FailureCode, ResultFile
 from events.status import CompletedOutcome, JobStatus, State
 from infra.clients import Clients
 from infra.drop_client import DropClient, DropError, Request, new_id
@@ -61,7 +62,9 @@ def result(name, key=None):
 
 async def test_a_drop_is_its_files_and_a_manifest_that_pins_them(store, tmp_path):
     (tmp_path / "Müll (1).csv").write_bytes(b"a,b\n1,2\n")
-    job = await DropClient(store).drop([tmp_path / "Müll (1).csv"], Request("Sum it up", file_format="csv"))
+    job = await DropClient(store).drop(
+        [tmp_path / "Müll (1).csv"], Request("Sum it up", destination=DownloadDestination(format="csv"))
+    )
     manifest = await manifest_of(store, job)
     (entry,) = manifest.files
 
@@ -184,6 +187,42 @@ async def test_a_result_that_is_gone_leaves_no_empty_file(store, tmp_path):
         await DropClient(store).save(completed(result("result.csv")), tmp_path)
 
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_what_is_older_than_a_day_is_refused_though_it_is_still_there(store, tmp_path):
+    await written(store, status())
+    await store.put(JOB.result_key(1, "result.csv"), b"a\n1\n\n", media_type="text/csv")
+    waiting = JobRef(SESSION, "job-00002")
+    await store.put(waiting.manifest_key(Flow.QUERY), b"{}", media_type="application/json")
+    young = DropClient(store, now=lambda: datetime.now(UTC) + timedelta(hours=23))
+    old = DropClient(store, now=lambda: datetime.now(UTC) + timedelta(hours=24))
+
+    assert await young.status(JOB) == status()
+    assert await young.status(waiting) is None
+    assert len(await young.save(completed(result("result.csv")), tmp_path / "young")) == 1
+    for reading in (
+        old.status(JOB),
+        old.status(waiting),
+        anext(old.follow(JOB)),
+        anext(old.follow(waiting)),
+        old.save(completed(result("result.csv")), tmp_path / "old"),
+    ):
+        with pytest.raises(Permanent) as error:
+            await reading
+        assert error.value.code is FailureCode.EXPIRED
+    assert list((tmp_path / "old").iterdir()) == []
+
+
+async def test_who_follows_a_job_that_nobody_takes_hears_of_its_end_after_a_day(store):
+    await store.put(JOB.manifest_key(Flow.QUERY), b"{}", media_type="application/json")
+    passed = iter(map(timedelta, [0, 0, 0, 1]))
+    client = DropClient(store, now=lambda: datetime.now(UTC) + next(passed))
+
+    with pytest.raises(Permanent) as error:
+        await anext(client.follow(JOB))
+
+    assert error.value.code is FailureCode.EXPIRED
+    assert list(passed) == []
 
 
 async def test_a_job_is_found_by_its_id_in_every_session(store):

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any
 
 import pytest
@@ -11,7 +10,6 @@ from kit import DeliveringFlow, Kit, StuckFlow, manifest_of, new_job, until
 
 from consumers.drop import Answer
 from consumers.errors import ClaimLost, Permanent, Transient
-from consumers.session_control import session_control
 from consumers.worker.ledger import Ledger
 from consumers.worker.outcome import Completed, Released, Retry
 from events import results
@@ -223,7 +221,7 @@ async def test_cancelling_a_running_job_stops_it_and_tells_once(kit: Kit):
     await kit.store.put(key.job.cancel_key, b"{}", media_type="application/json")
 
     control = ControlKey(key.job.session_id, Control.CANCEL, key.job)
-    outcome = await _control(kit)(control, kit.bury)
+    outcome = await kit.control()(control, kit.bury)
 
     assert outcome == Completed()
     assert await running == Released()
@@ -239,7 +237,7 @@ async def test_cancelling_an_ended_job_changes_nothing(kit: Kit):
     await kit.transaction(DeliveringFlow(kit.store)).run(key, kit.bury)
     before = await kit.keys(key.job.prefix)
 
-    await _control(kit)(ControlKey(key.job.session_id, Control.CANCEL, key.job), kit.bury)
+    await kit.control()(ControlKey(key.job.session_id, Control.CANCEL, key.job), kit.bury)
 
     assert await kit.keys(key.job.prefix) == before
     status = await kit.status(key.job)
@@ -251,7 +249,7 @@ async def test_a_job_cancelled_before_it_began_never_begins(kit: Kit):
     key = await kit.drop()
     flow = DeliveringFlow(kit.store)
 
-    await _control(kit)(ControlKey(key.job.session_id, Control.CANCEL, key.job), kit.bury)
+    await kit.control()(ControlKey(key.job.session_id, Control.CANCEL, key.job), kit.bury)
     assert await kit.transaction(flow).run(key, kit.bury) == Completed()
 
     assert flow.calls == 0
@@ -265,7 +263,7 @@ async def test_a_closed_session_leaves_nothing(kit: Kit):
     waiting = await kit.drop(type(key.job)(session, "waiting-job"))
     await kit.store.put(close_key(session), b"{}", media_type="application/json")
 
-    assert await _control(kit)(ControlKey(session, Control.CLOSE, None), kit.bury) == Completed()
+    assert await kit.control()(ControlKey(session, Control.CLOSE, None), kit.bury) == Completed()
 
     assert await kit.keys(session_prefix(session)) == []
     assert await kit.transaction(DeliveringFlow(kit.store)).run(waiting, kit.bury) == Completed()
@@ -296,7 +294,7 @@ async def test_closing_a_session_aborts_what_is_half_uploaded(kit: Kit):
     await _half_upload(kit, job.file_key(0))
     await kit.store.put(close_key(job.session_id), b"{}", media_type="application/json")
 
-    await _control(kit)(ControlKey(job.session_id, Control.CLOSE, None), kit.bury)
+    await kit.control()(ControlKey(job.session_id, Control.CLOSE, None), kit.bury)
 
     assert await _half_uploads(kit, session_prefix(job.session_id)) == []
 
@@ -310,10 +308,10 @@ async def test_closing_a_session_stops_its_running_job_and_comes_back_for_the_re
     await kit.store.put(close_key(session), b"{}", media_type="application/json")
     control = ControlKey(session, Control.CLOSE, None)
 
-    first = await _control(kit)(control, kit.bury)
+    first = await kit.control()(control, kit.bury)
     assert isinstance(first, Released)
     assert await running == Released()
-    second = await _control(kit)(control, kit.bury)
+    second = await kit.control()(control, kit.bury)
 
     assert second == Completed()
     assert await kit.keys(session_prefix(session)) == []
@@ -462,10 +460,6 @@ async def test_notes_without_end_are_cut_so_that_the_event_fits(kit: Kit):
     assert isinstance(end, CompletedEvent)
     assert len(end.data.notes) == 201
     assert end.data.notes[-1] == "… and 4800 more."
-
-
-def _control(kit: Kit):
-    return partial(session_control, ledger=kit.ledger("controller"), store=kit.store, events=kit.events)
 
 
 async def test_a_manifest_that_is_gone_is_told_and_leaves_no_trace(kit: Kit):

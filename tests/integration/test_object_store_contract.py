@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -9,6 +10,7 @@ import pytest_asyncio
 from faulty_proxy import Answer, CutBody, DropReply, Hold, s3_error
 
 from consumers.errors import ObjectMissing, Permanent, PreconditionFailed, Transient
+from consumers.ports import OpenUpload
 from events.results import FailureCode
 from infra.s3_store import S3ObjectStore
 
@@ -45,6 +47,7 @@ async def test_what_was_put_can_be_read(store):
 
     assert stored.body == b"body"
     assert stored.etag == etag
+    assert abs(datetime.now(UTC) - stored.last_modified) < timedelta(minutes=1)
 
 
 async def test_a_body_that_is_too_long_is_cut_one_byte_later(store):
@@ -69,6 +72,7 @@ async def test_an_object_is_streamed_with_its_facts(store):
         data = b"".join([chunk async for chunk in stream])
 
     assert (stream.size, stream.etag, stream.version_id, stream.crc32) == (len(PATTERN), etag, None, None)
+    assert stream.last_modified == (await store.get("k", max_bytes=1)).last_modified
     assert data == PATTERN
 
 
@@ -230,6 +234,58 @@ async def test_an_upload_that_outlasts_its_aborts_is_transient(store, s3, proxy)
         await store.abort_uploads("k/")
 
     assert error.value.code is FailureCode.STORAGE_UNAVAILABLE
+
+
+async def test_open_uploads_are_listed_with_when_their_latest_part_came(store, s3):
+    ids = [await begin(store, s3, key) for key in ("k/1", "k/2", "other/1")]
+    await store.put("k/3", b"whole", media_type=JSON)
+    uploads = [upload async for upload in store.uploads("k/")]
+
+    assert {(upload.key, upload.upload_id) for upload in uploads} == {("k/1", ids[0]), ("k/2", ids[1])}
+    # moto says of every upload that it began in 2010: only a part tells more.
+    assert all(abs(datetime.now(UTC) - upload.last_active) < timedelta(minutes=1) for upload in uploads)
+
+
+async def test_the_latest_part_is_found_on_whichever_page_it_is(store, s3, proxy):
+    upload_id = await begin(store, s3, "k/1")
+    page = b"""<ListPartsResult><IsTruncated>%s</IsTruncated><NextPartNumberMarker>2</NextPartNumberMarker>
+        <Part><PartNumber>2</PartNumber><LastModified>%s</LastModified></Part></ListPartsResult>"""
+    for truncated, moment in ((b"true", b"2100-01-01T00:00:00.000Z"), (b"false", b"2099-01-01T00:00:00.000Z")):
+        proxy.on("GET", upload_id, Answer(200, page % (truncated, moment), {"Content-Type": "application/xml"}))
+    (upload,) = [upload async for upload in store.uploads("k/")]
+
+    assert upload.last_active == datetime(2100, 1, 1, tzinfo=UTC)
+    assert proxy.count("GET", "part-number-marker=2") == 1
+
+
+async def test_an_upload_without_parts_is_as_old_as_its_beginning(store, proxy):
+    listed = b"""<ListMultipartUploadsResult><IsTruncated>false</IsTruncated><Upload><Key>k/1</Key>
+        <UploadId>u</UploadId><Initiated>2020-01-01T00:00:00.000Z</Initiated></Upload></ListMultipartUploadsResult>"""
+    parts = b"<ListPartsResult><IsTruncated>false</IsTruncated></ListPartsResult>"
+    for query, body in (("?uploads", listed), ("uploadId=u", parts)):
+        proxy.on("GET", query, Answer(200, body, {"Content-Type": "application/xml"}))
+
+    assert [upload async for upload in store.uploads("k/")] == [
+        OpenUpload("k/1", "u", datetime(2020, 1, 1, tzinfo=UTC))
+    ]
+
+
+async def test_an_upload_that_ends_while_uploads_are_listed_is_left_out(store, s3, proxy):
+    await begin(store, s3, "k/1")
+    upload_id = await begin(store, s3, "k/2")
+    proxy.on("GET", upload_id, s3_error(404, "NoSuchUpload"))
+
+    assert [upload.key async for upload in store.uploads("k/")] == ["k/1"]
+
+
+async def test_one_upload_is_aborted_once(store, s3):
+    await begin(store, s3, "k/1")
+    await begin(store, s3, "k/1")
+    first, second = [upload async for upload in store.uploads("k/")]
+    aborted = [await store.abort_upload(first) for _ in range(2)]
+
+    assert aborted == [True, False]
+    assert [upload async for upload in store.uploads("k/")] == [second]
 
 
 # ---------------------------------------------------------------- conditional writes

@@ -117,7 +117,7 @@ def test_what_is_left_out_has_its_default():
 
 
 def test_every_destination_is_read():
-    url = "https://docs.google.com/spreadsheets/d/1AbC/edit"
+    url = "https://docs.google.com/spreadsheets/d/1AbCdEfGhIjKlMnOp/edit"
     sheet = parse(drop(destination={"type": "google_sheet", "url": url, "sheet": "Sums", "mode": "new_tab"}))
     formats = [
         parse(drop(destination={"type": "download", "format": kind})).destination

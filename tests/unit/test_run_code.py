@@ -214,6 +214,56 @@ def test_a_result_of_another_kind_is_told_in_words(folders, assigned, kind):
     assert words == f"Assign a DataFrame, Series or scalar to `result`; you assigned {kind}."
 
 
+def tables_of(code, folders):
+    report = run_query(arguments(code, folders), folders)
+    return [(each["name"], pq.read_table(folders.output / each["file"]).to_pydict()) for each in report["tables"]]
+
+
+def test_one_table_is_the_usual_answer(folders):
+    report, _ = query("result = df[['price']]", folders)
+
+    assert report["tables"] == [{"name": "Result", "file": "result.parquet", "rows": 4, "columns": 1}]
+
+
+def test_a_dict_is_several_tables_with_names(folders):
+    tables = tables_of("result = {name: part[['units']] for name, part in df.groupby('region')}", folders)
+
+    assert tables == [("North", {"units": [3, 5]}), ("South", {"units": [None]})]
+    assert sorted(path.name for path in folders.output.iterdir()) == ["result-1.parquet", "result-2.parquet"]
+
+
+def test_a_list_is_several_tables_by_number_and_an_empty_one_stays(folders):
+    tables = tables_of("result = [df[['units']].head(1), df[['price']].head(0), pd.DataFrame(), df['price']]", folders)
+
+    assert [name for name, _ in tables] == ["Table 1", "Table 2", "Table 4"]
+    assert tables[1] == ("Table 2", {"price": []})
+
+
+def test_odd_names_of_tables_become_texts_of_their_own(folders):
+    tables = tables_of("result = {1: df, '1': df, ('a', 2): df, '': df, None: df, 'x' * 500: df}", folders)
+
+    assert [name for name, _ in tables] == ["1", "1 (2)", "a 2", "Table 4", "Table 5", "x" * 100]
+
+
+def test_several_tables_without_a_row_are_no_result(folders):
+    with pytest.raises(Refusal) as refusal:
+        query("result = [df.head(0), df.head(0)]", folders)
+
+    assert refusal.value.code == "result_empty"
+
+
+def test_more_tables_than_anybody_reads_are_told_in_words(folders):
+    assert "holds 21 tables; at most 20 are allowed" in problem("result = [df] * 21", folders)
+
+
+def test_something_else_among_tables_is_told_in_words(folders):
+    words = problem("result = {'rows': df, 'secret': 5}", folders)
+
+    assert words == (
+        "Every table in `result` must be a DataFrame or a Series; 1 of 2 are none, the first of them a int."
+    )
+
+
 @pytest.mark.parametrize(
     ("code", "words"),
     [

@@ -122,7 +122,7 @@ def entry(**fields: Any) -> dict[str, Any]:
     return {"name": "sales.csv", "type": "text/csv", "extension": "csv", "size": 3, "index": 0} | fields
 
 
-SHEET = {"type": "google_sheet", "url": "https://docs.google.com/spreadsheets/d/1AbC/edit"}
+SHEET = {"type": "google_sheet", "url": "https://docs.google.com/spreadsheets/d/1AbCdEfGhIjKlMnOp/edit"}
 MANIFESTS = {
     "in S3": manifest(),
     "with pins": manifest(files=[entry(s3Key=KEY, s3Url="s3://b/k", versionId="1", eTag="e", crc32="y/Q5Jg==")]),

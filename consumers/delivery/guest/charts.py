@@ -1,4 +1,4 @@
-"""A Vega-Lite chart to PNG and SVG, from a specification that may fetch nothing."""
+"""A chart, called inside the sandbox: Vega-Lite to PNG and SVG, from a specification that may fetch nothing."""
 
 import json
 import re
@@ -8,7 +8,8 @@ from xml.etree import ElementTree as ET
 
 import vl_convert
 
-from consumers.sandbox.guest.contract import Refusal
+from consumers.delivery.guest.files import described
+from consumers.sandbox.guest.contract import Folders, Refusal
 
 SCALE = 2
 # Rows are data, whatever their fields are called.
@@ -16,6 +17,20 @@ _DATA_KEYS = frozenset({"values", "datasets"})
 _FETCHING_KEYS = frozenset({"url", "href"})
 _SCHEMA_VERSION = re.compile(r"/vega-lite/v(\d+)(?:\.(\d+))?")
 _FOREIGN_PAINT = re.compile(r"url\(\s*['\"]?(?!#)", re.IGNORECASE)
+
+
+def export_chart(arguments: dict[str, Any], folders: Folders) -> dict[str, Any]:
+    """Draw ``inputs/chart.vl.json``; ``arguments`` are none. Returns ``files`` as ``export_tables`` does.
+
+    Raises:
+        Refusal: ``code_failed``: the specification is not valid, or loads something from outside.
+    """
+    try:
+        text = (folders.inputs / "chart.vl.json").read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise Refusal("code_failed", "The chart is no JSON. Assign an Altair chart to `chart`.") from error
+    written = write_charts(text, folders.output)
+    return {"files": [described(folders.output / name, media_type) for name, media_type in written], "notes": []}
 
 
 def write_charts(spec_text: str, folder: Path) -> list[tuple[str, str]]:

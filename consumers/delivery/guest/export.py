@@ -1,8 +1,16 @@
-"""What is called inside the sandbox: a result becomes the files that are delivered."""
+"""What is called inside the sandbox for a download: result tables become the files that are delivered."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from consumers.delivery.guest.batches import Result
+from consumers.delivery.guest.csv_format import CsvChoices, write_csv
+from consumers.delivery.guest.files import Room, described
+from consumers.delivery.guest.json_format import write_json, write_jsonl
+from consumers.delivery.guest.naming import file_names
+from consumers.delivery.guest.parquet_format import write_parquet
+from consumers.delivery.guest.xlsx import write_xlsx
 from consumers.sandbox.guest.contract import Folders, Refusal
 from consumers.sandbox.guest.lean import stay_lean
 
@@ -11,60 +19,79 @@ MEDIA_TYPES = {
     "csv": "text/csv",
     "parquet": "application/vnd.apache.parquet",
     "json": "application/json",
+    "jsonl": "application/jsonl",
+}
+_PLAIN: dict[str, Callable[[Result, Path, Room], None]] = {
+    "json": write_json,
+    "jsonl": write_jsonl,
+    "parquet": write_parquet,
 }
 
 
-def export_table(arguments: dict[str, Any], folders: Folders) -> dict[str, Any]:
-    """Write ``inputs/result.parquet`` as ``output/result.<format>``, of at most ``max_bytes``.
+def export_tables(arguments: dict[str, Any], folders: Folders) -> dict[str, Any]:
+    """Write ``arguments["tables"]`` (``name``, and ``file`` beneath the inputs: Parquet) to the output.
 
-    Returns ``files`` (one, with ``file``, ``media_type``, ``size`` in bytes, ``rows``, ``columns``) and
-    ``notes``: sentences on what the format could not hold.
+    ``format`` xlsx is one workbook, ``result.xlsx``; any other is a file for each table: ``result.<format>``
+    for one, ``1-<name>.<format>`` and so on for several. ``max_bytes`` is for all files together; ``bom`` and
+    ``formula_safe`` are choices of csv.
+
+    Returns ``files`` (``file``, ``media_type``, ``size`` in bytes, ``rows``, and ``columns`` where it holds one
+    table) and ``notes``: sentences on what the format could not hold.
 
     Raises:
-        Refusal: ``result_empty`` or ``result_too_large``.
+        Refusal: ``result_empty`` where no table has a row, or ``result_too_large``.
     """
     stay_lean()
-    return write_table(str(arguments["format"]), int(arguments["max_bytes"]), folders)
+    return write_tables(arguments, folders)
 
 
-def write_table(file_format: str, max_bytes: int, folders: Folders) -> dict[str, Any]:
-    """As ``export_table``, in a process that does other things too."""
-    # A chart needs none of these, and they take most of its start.
-    from consumers.delivery.guest import plain_formats, xlsx  # noqa: PLC0415
-    from consumers.delivery.guest.batches import Result  # noqa: PLC0415
-
-    media_type = MEDIA_TYPES[file_format]
-    result = Result(folders.inputs / "result.parquet")
-    path = folders.output / f"result.{file_format}"
+def write_tables(arguments: dict[str, Any], folders: Folders) -> dict[str, Any]:
+    """As ``export_tables``, in a process that does other things too."""
+    results = _results(arguments["tables"], folders.inputs)
+    room = Room(arguments["max_bytes"])
+    file_format = arguments["format"]
+    if file_format == "xlsx":
+        return _book(results, folders.output, room)
+    several = len(results) > 1
+    names = file_names([result.name for result in results], file_format) if several else [f"result.{file_format}"]
+    paths = [folders.output / name for name in names]
     notes: list[str] = []
-    match file_format:
-        case "xlsx":
-            notes = xlsx.write_xlsx(result, path)
-        case "csv":
-            plain_formats.write_csv(result, path, max_bytes)
-        case "json":
-            plain_formats.write_json(result, path, max_bytes)
-        case _:
-            plain_formats.write_parquet(result, path, max_bytes)
-    plain_formats.check_size(path.stat().st_size, max_bytes)
-    return {"files": [_file(path, media_type) | {"rows": result.rows, "columns": len(result.names)}], "notes": notes}
+    if file_format == "csv":
+        choices = CsvChoices(bom=arguments["bom"], formula_safe=arguments["formula_safe"])
+        changed = sum(write_csv(result, path, room, choices) for result, path in zip(results, paths, strict=True))
+        notes = _disarmed(changed)
+    else:
+        for result, path in zip(results, paths, strict=True):
+            _PLAIN[file_format](result, path, room)
+    files = [
+        described(path, MEDIA_TYPES[file_format]) | {"rows": result.rows, "columns": len(result.names)}
+        for result, path in zip(results, paths, strict=True)
+    ]
+    return {"files": files, "notes": notes}
 
 
-def export_chart(arguments: dict[str, Any], folders: Folders) -> dict[str, Any]:
-    """Draw ``inputs/chart.vl.json``; ``arguments`` are none. Returns ``files`` as ``export_table`` does.
-
-    Raises:
-        Refusal: ``code_failed``: the specification is not valid, or loads something from outside.
-    """
-    from consumers.delivery.guest.charts import write_charts  # noqa: PLC0415
-
-    try:
-        text = (folders.inputs / "chart.vl.json").read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise Refusal("code_failed", "The chart is no JSON. Assign an Altair chart to `chart`.") from error
-    written = write_charts(text, folders.output)
-    return {"files": [_file(folders.output / name, media_type) for name, media_type in written], "notes": []}
+def _results(entries: Sequence[dict[str, str]], inputs: Path) -> list[Result]:
+    """One empty table among others is an answer too; nothing but empty ones is none."""
+    several = len(entries) > 1
+    results = [Result(inputs / entry["file"], entry["name"], may_be_empty=several) for entry in entries]
+    filled = [result for result in results if result.names]
+    if not any(result.rows for result in filled):
+        raise Refusal("result_empty", "The result has no rows. Ask in another way, or for more of the data.")
+    return filled
 
 
-def _file(path: Path, media_type: str) -> dict[str, Any]:
-    return {"file": path.name, "media_type": media_type, "size": path.stat().st_size}
+def _book(results: Sequence[Result], output: Path, room: Room) -> dict[str, Any]:
+    path = output / "result.xlsx"
+    notes = write_xlsx(results, path, room)
+    file = described(path, MEDIA_TYPES["xlsx"]) | {"rows": sum(result.rows for result in results)}
+    if len(results) == 1:
+        file["columns"] = len(results[0].names)
+    return {"files": [file], "notes": notes}
+
+
+def _disarmed(changed: int) -> list[str]:
+    told = (
+        f"{changed:,} texts that a spreadsheet would run as formulas got an apostrophe. "
+        "To have them as they are, ask for the csv with formula_safe off."
+    )
+    return [told] if changed else []

@@ -1,4 +1,4 @@
-"""The result table: whatever DataFrame, Series or scalar the code assigned, as plain Arrow columns."""
+"""The result tables: whatever DataFrames, Series or scalar the code assigned, as plain Arrow columns."""
 
 import datetime as dt
 import decimal
@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 MAX_NOTES = 20
+MAX_NAME_CHARS = 100
 PREVIEW_ROWS = 20
 PREVIEW_COLUMNS = 20
 PREVIEW_CHARS = 80
@@ -28,6 +29,15 @@ def is_missing(value: Any) -> bool:
 
 def scalar_frame(value: object) -> pd.DataFrame:
     return pd.DataFrame({"result": pd.Series([value])})
+
+
+def is_frame(value: object) -> bool:
+    return isinstance(value, (pd.DataFrame, pd.Series))
+
+
+def frame_of(value: "pd.DataFrame | pd.Series[Any]") -> pd.DataFrame:
+    """The values with what their index tells as columns."""
+    return plain_frame(value) if isinstance(value, pd.DataFrame) else series_frame(value)
 
 
 def series_frame(series: "pd.Series[Any]") -> pd.DataFrame:
@@ -63,6 +73,11 @@ def unique_names(labels: Iterable[Hashable]) -> list[str]:
         taken.add(name)
         names.append(name)
     return names
+
+
+def table_names(labels: Iterable[Hashable]) -> list[str]:
+    """Display names for the labels of several tables, as unique as those of columns."""
+    return unique_names([_name(label)[:MAX_NAME_CHARS] or f"Table {place}" for place, label in enumerate(labels, 1)])
 
 
 def preview(table: pa.Table) -> dict[str, list[Any]]:

@@ -4,6 +4,8 @@ import ast
 import json
 import linecache
 import random
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,11 @@ from consumers.sandbox.guest import result_table
 from consumers.sandbox.guest.contract import Folders, Refusal
 from consumers.sandbox.guest.words import CODE_NAME, Words, bounded, full
 
-RESULT_NAME = "result.parquet"
+# Read back batch by batch: what is in one row group is read at once, in part at least.
+ROW_GROUP_ROWS = 100_000
 CHART_NAME = "chart.vl.json"
 MAX_ANSWER_CHARS = 4_000
+MAX_TABLES = 20
 MAX_CHART_ROWS = 20_000
 """Altair itself stops at 5,000; vl-convert draws four times that without trouble."""
 
@@ -34,7 +38,9 @@ def run_query(arguments: dict[str, Any], folders: Folders) -> dict[str, Any]:
 
     A table is ``{"name": display name, "file": name beneath the inputs}``. With ``arguments["show_values"]``
     false, no error's text quotes a cell; it is true if it is left out. Returns ``kind`` (table or
-    scalar), ``rows``, ``columns``, ``answer``, ``preview`` and ``notes``; the rows are in ``result.parquet``.
+    scalar), ``answer``, ``notes``, ``tables`` (``name``, ``file``, ``rows`` and ``columns`` of each), and the
+    ``rows``, ``columns`` and ``preview`` of the first table. The rows are in ``result.parquet``, those of several
+    tables in ``result-1.parquet`` and so on.
 
     Raises:
         CodeError: the code raised, or assigned something else.
@@ -44,20 +50,41 @@ def run_query(arguments: dict[str, Any], folders: Folders) -> dict[str, Any]:
     words = _words(arguments, tables)
     namespace = _execute(arguments["code"], tables, {}, words)
     result = _assigned(namespace, "result")
-    kind, frame = _as_frame(result, words)
-    table, notes = result_table.to_arrow(frame)
-    pq.write_table(table, folders.output / RESULT_NAME)
+    kind, frames = _as_frames(result, words)
+    written = [_write(name, frame, file, folders) for (name, frame), file in zip(frames, _files(frames), strict=True)]
+    first = written[0]
     answer = _answer(namespace, arguments["code"])
     if answer is None and kind == "scalar":
         answer = result_table.short(result)
     return {
         "kind": kind,
-        "rows": table.num_rows,
-        "columns": table.num_columns,
+        "rows": first.table["rows"],
+        "columns": first.table["columns"],
         "answer": answer,
-        "preview": result_table.preview(table),
-        "notes": notes,
+        "preview": first.preview,
+        "notes": [note for one in written for note in one.notes][: result_table.MAX_NOTES],
+        "tables": [one.table for one in written],
     }
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    table: dict[str, Any]
+    preview: dict[str, list[Any]]
+    notes: list[str]
+
+
+def _write(name: str, frame: pd.DataFrame, file: str, folders: Folders) -> _Written:
+    table, notes = result_table.to_arrow(frame)
+    pq.write_table(table, folders.output / file, row_group_size=ROW_GROUP_ROWS)
+    facts = {"name": name, "file": file, "rows": table.num_rows, "columns": table.num_columns}
+    return _Written(facts, result_table.preview(table), notes)
+
+
+def _files(frames: Sequence[object]) -> list[str]:
+    if len(frames) == 1:
+        return ["result.parquet"]
+    return [f"result-{number}.parquet" for number in range(1, 1 + len(frames))]
 
 
 def run_chart(arguments: dict[str, Any], folders: Folders) -> dict[str, Any]:
@@ -146,18 +173,47 @@ def _assigned(namespace: Namespace, name: str) -> Any:
     return namespace[name]
 
 
-def _as_frame(result: Any, words: Words) -> tuple[str, pd.DataFrame]:
-    if isinstance(result, pd.DataFrame):
-        kind, frame = "table", result_table.plain_frame(result)
-    elif isinstance(result, pd.Series):
-        kind, frame = "table", result_table.series_frame(result)
+def _as_frames(result: Any, words: Words) -> tuple[str, list[tuple[str, pd.DataFrame]]]:
+    """Whether it is a table or a scalar, and its tables with their names; several are a dict or a list."""
+    if isinstance(result, (dict, list, tuple)) and any(map(result_table.is_frame, _entries(result).values())):
+        return "table", _several(_entries(result), words)
+    if result_table.is_frame(result):
+        kind, frame = "table", result_table.frame_of(result)
     elif result is not None and result_table.is_scalar(result):
         kind, frame = "scalar", result_table.scalar_frame(result)
     else:
         raise CodeError(f"Assign a DataFrame, Series or scalar to `result`; you assigned {_kind(result, words)}.")
     if frame.empty or (kind == "scalar" and result_table.is_missing(result)):
-        raise Refusal("result_empty", "No row of the files matches the request. Check the names and values in it.")
-    return kind, frame
+        raise _nothing_found()
+    return kind, [("Result", frame)]
+
+
+def _entries(result: dict[Any, Any] | list[Any] | tuple[Any, ...]) -> dict[Any, Any]:
+    return result if isinstance(result, dict) else {f"Table {place}": of for place, of in enumerate(result, start=1)}
+
+
+def _several(entries: dict[Any, Any], words: Words) -> list[tuple[str, pd.DataFrame]]:
+    """Several tables by name; one without rows stays where another has some, one without columns goes."""
+    if len(entries) > MAX_TABLES:
+        raise CodeError(
+            f"`result` holds {len(entries):,} tables; at most {MAX_TABLES} are allowed. Put them into one DataFrame, "
+            "with a column that tells them apart."
+        )
+    others = [value for value in entries.values() if not result_table.is_frame(value)]
+    if others:
+        raise CodeError(
+            "Every table in `result` must be a DataFrame or a Series; "
+            f"{len(others)} of {len(entries)} are none, the first of them {_kind(others[0], words)}."
+        )
+    named = zip(result_table.table_names(entries), map(result_table.frame_of, entries.values()), strict=True)
+    frames = [(name, frame) for name, frame in named if len(frame.columns)]
+    if all(frame.empty for _, frame in frames):
+        raise _nothing_found()
+    return frames
+
+
+def _nothing_found() -> Refusal:
+    return Refusal("result_empty", "No row of the files matches the request. Check the names and values in it.")
 
 
 def _kind(value: object, words: Words) -> str:

@@ -1,0 +1,210 @@
+"""One spreadsheet as Dropchute works with it: looked at, and changed for sure or not at all."""
+
+import asyncio
+import random
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
+
+from consumers.delivery.sheet import marks, refusals, requests
+from consumers.delivery.sheet.book import (
+    BOOK_AND_CELL_FIELDS,
+    BOOK_FIELDS,
+    ENTERED_FIELDS,
+    Book,
+    Metadata,
+    Row,
+    Tab,
+    a1,
+    metadata_of,
+)
+from consumers.delivery.sheet.marks import Record, own_hidden_tabs, record_of
+from consumers.delivery.sheet.plan import HEADER_ROWS
+from consumers.errors import Permanent, SheetRefused, SheetUnclear
+from consumers.ports import JsonObject, Spreadsheets
+from events.keys import JobRef
+from events.results import FailureCode
+
+TRIES = 4
+FIRST_WINDOW_ROWS = 1_000
+CELLS_PER_READ = 100_000
+
+log = structlog.get_logger(__name__)
+
+
+class SheetSession:
+    """Reads and changes one spreadsheet on behalf of one job.
+
+    Every method raises Permanent with a sheet_* code where Google refuses for a reason that we know,
+    SheetRefused where the sheet may just have changed, and Transient where it cannot be reached.
+    """
+
+    def __init__(
+        self,
+        sheets: Spreadsheets,
+        spreadsheet_id: str,
+        job: JobRef,
+        *,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._sheets = sheets
+        self.spreadsheet_id = spreadsheet_id
+        self.job = job
+        self._pause = pause
+
+    @property
+    def account(self) -> str:
+        return self._sheets.account
+
+    # ------------------------------------------------------------ looking
+
+    async def probe(self) -> Book:
+        """The spreadsheet without its cells, once we know that we may write to it: one call, which leaves nothing."""
+        # A mark that nobody else makes at the same time; its key is none that we look for.
+        nothing = requests.write_nothing(f"{marks.PREFIX}probe", 1 + secrets.randbelow(2**31 - 1))
+        try:
+            reply = await self._sheets.update(self.spreadsheet_id, nothing, fields=f"updatedSpreadsheet({BOOK_FIELDS})")
+        except SheetUnclear as error:
+            raise refusals.unavailable() from error
+        except SheetRefused as refused:
+            if refused.status == 403 and await self._may_read():
+                raise refusals.read_only(self.account) from refused
+            raise self.explained(refused) from refused
+        return Book.model_validate(reply["updatedSpreadsheet"])
+
+    async def _may_read(self) -> bool:
+        try:
+            await self._sheets.get(self.spreadsheet_id, fields="spreadsheetId")
+        except SheetRefused:
+            return False
+        return True
+
+    async def look(self) -> Book:
+        """The spreadsheet without its cells."""
+        try:
+            return Book.model_validate(await self._sheets.get(self.spreadsheet_id, fields=BOOK_FIELDS))
+        except SheetRefused as refused:
+            raise self.explained(refused) from refused
+
+    async def read_ends(self, tab: Tab, *, tries: int = TRIES) -> tuple[Book, Tab, int | None]:
+        """The spreadsheet's marks, the tab with its first rows and its last ones, the index of its last data row.
+
+        ``tab`` is the tab as it was last seen; other tabs are left out, as Google does where ranges are asked
+        for. A blank bottom is skipped in windows that grow.
+        """
+        top = min(HEADER_ROWS, tab.rows)
+        start = max(top, tab.rows - FIRST_WINDOW_ROWS)
+        book = await self._cells(tab, [(0, top), (start, tab.rows)] if start < tab.rows else [(0, top)])
+        now = book.tab(tab.id)
+        if now is None or (now.rows, now.title) != (tab.rows, tab.title):
+            if not tries:
+                raise refusals.unavailable()
+            return await self.read_ends(now or await self._seen_now(tab), tries=tries - 1)
+        window = FIRST_WINDOW_ROWS
+        while start > top and (now.last_data_row() or 0) < top:
+            window *= 4
+            start, end = max(top, start - window), start
+            more = (await self._cells(now, [(start, end)])).tab(tab.id)
+            now = now.model_copy(update={"data": (*now.data, *(more.data if more else ()))})
+        return book, now, now.last_data_row()
+
+    async def _cells(self, tab: Tab, rows: Sequence[tuple[int, int]]) -> Book:
+        ranges = [a1(tab.title, first, end) for first, end in rows]
+        try:
+            reply = await self._sheets.get(self.spreadsheet_id, fields=BOOK_AND_CELL_FIELDS, ranges=ranges)
+        except SheetRefused as refused:
+            if refused.status != 400:
+                raise self.explained(refused) from refused
+            seen = await self._seen_now(tab)
+            if (seen.title, seen.rows) != (tab.title, tab.rows):
+                # Renamed or cut while we looked: the caller reads again what it sees then.
+                return await self._cells(
+                    seen, [(first, min(end, seen.rows)) for first, end in rows if first < seen.rows]
+                )
+            raise self.explained(refused) from refused
+        return Book.model_validate(reply)
+
+    async def _seen_now(self, tab: Tab) -> Tab:
+        seen = (await self.look()).tab(tab.id)
+        if seen is None:
+            raise Permanent(FailureCode.SHEET_TAB_MISSING, f"The tab “{tab.title}” was deleted. Choose another one.")
+        return seen
+
+    async def read_rows(self, tab: Tab, rows: range) -> list[Row]:
+        """What somebody entered into these rows."""
+        step = max(1, CELLS_PER_READ // max(1, tab.columns))
+        read: list[Row] = []
+        for first in range(rows.start, rows.stop, step):
+            end = min(first + step, rows.stop)
+            try:
+                reply = await self._sheets.get(
+                    self.spreadsheet_id, fields=ENTERED_FIELDS, ranges=[a1(tab.title, first, end)]
+                )
+            except SheetRefused as refused:
+                raise self.explained(refused) from refused
+            found = Book.model_validate({"sheets": [{"properties": {}, **each} for each in reply.get("sheets", [])]})
+            read += [found.sheets[0].row(index) if found.sheets else Row() for index in range(first, end)]
+        return read
+
+    async def marks(self) -> list[Metadata]:
+        """What the job has left in the spreadsheet."""
+        try:
+            found = await self._sheets.search(self.spreadsheet_id, metadata_key=marks.key_of(self.job))
+        except SheetRefused as refused:
+            raise self.explained(refused) from refused
+        return metadata_of(found)
+
+    async def record(self) -> Record | None:
+        """What the spreadsheet knows of the job's delivery."""
+        return record_of(await self.marks(), self.job)
+
+    # ------------------------------------------------------------ changing
+
+    async def change(self, steps: Sequence[JsonObject], done: Callable[[], Awaitable[bool]]) -> None:
+        """Make one atomic change, once. ``done`` finds out whether it was made.
+
+        Where the outcome of a try is not known, the next one goes through ``done`` first; and where a try
+        is refused after such a one, it may be because the earlier one came through.
+        """
+        unclear = False
+        for number in range(TRIES):
+            try:
+                await self._sheets.update(self.spreadsheet_id, steps)
+            except SheetUnclear as error:
+                log.warning("sheet.unclear", job=str(self.job), reason=str(error), tries=number + 1)
+                unclear = True
+                await self._pause(random.uniform(0.5, 1) * 2**number)  # noqa: S311 - spreads load, guards nothing
+                if await done():
+                    return
+            except SheetRefused:
+                if unclear and await done():
+                    return
+                raise
+            else:
+                return
+        raise refusals.unavailable()
+
+    async def remove_hidden_tabs(self, book: Book) -> None:
+        """Rows of this job's tries that were never shown, as ``book`` has them."""
+        tabs = own_hidden_tabs(book, self.job)
+
+        async def done() -> bool:
+            now = await self.look()
+            return all(now.tab(tab) is None for tab in tabs)
+
+        if not tabs:
+            return
+        try:
+            await self.change([requests.delete_tab(tab) for tab in tabs], done)
+        except SheetRefused:
+            # Another try may have been faster.
+            if not await done():
+                raise
+
+    def explained(self, refused: SheetRefused) -> Exception:
+        """A refusal in our words, or as it came where it may have to do with a change of the sheet."""
+        known = refusals.known_refusal(refused, self.account)
+        if known is None:
+            log.warning("sheet.refused", job=str(self.job), status=refused.status, reason=refused.message[:500])
+        return known or refused

@@ -1,0 +1,216 @@
+"""The sweep: uploads that no job will ever read, found and removed.
+
+A job is left alone while anything of it is recent, while a claim holds it, and while it may still read
+what was uploaded. What it answered is none of the sweep's business: that goes with its session, or its day.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+import structlog
+from pydantic import ValidationError
+
+from consumers.errors import ObjectMissing
+from consumers.ports import ObjectStore, ObjectSummary, OpenUpload
+from consumers.worker.job import MAX_LIFE
+from consumers.worker.ledger import MAX_STATUS_BYTES
+from events.keys import ROOT, JobRef, parse_job_key, parse_manifest_key
+from events.status import JobStatus
+
+DELETE_BATCH = 1000
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+log = structlog.get_logger(__name__)
+
+
+class Reason(StrEnum):
+    """Why nobody will read what was uploaded for a job."""
+
+    NEVER_SENT = "never handed in"
+    ENDED = "the job has ended"
+    EXPIRED = "the job has expired"
+    HALF_UPLOADED = "half uploaded"
+
+
+@dataclass(frozen=True, slots=True)
+class Abandoned:
+    """What of one job was abandoned: files with their ``bytes``, and open multipart ``uploads``."""
+
+    job: JobRef
+    reason: Reason
+    files: int
+    bytes: int
+    uploads: int
+    last_active: datetime
+
+
+@dataclass(slots=True)
+class Swept:
+    """The sum of all that was abandoned."""
+
+    jobs: int = 0
+    files: int = 0
+    bytes: int = 0
+    uploads: int = 0
+
+    def add(self, abandoned: Abandoned) -> None:
+        self.jobs += 1
+        self.files += abandoned.files
+        self.bytes += abandoned.bytes
+        self.uploads += abandoned.uploads
+
+
+async def sweep(
+    store: ObjectStore,
+    *,
+    older_than: timedelta,
+    now: datetime,
+    dry_run: bool = False,
+    on_listed: Callable[[int], None] = lambda keys: None,
+    on_abandoned: Callable[[Abandoned], None] = lambda abandoned: None,
+) -> Swept:
+    """Remove what was abandoned: no part of its job has changed for ``older_than``. A dry run only tells.
+
+    Abandoned are the uploads of a job that has no manifest, that has ended, or whose day is over; and
+    multipart uploads that were left open. Workers may be at work meanwhile, and other sweeps. ``on_listed``
+    is told how many keys have been looked at. Memory is that of one job, and of the uploads that are open.
+    """
+    sweeper, swept, seen = _Sweeper(store, now - older_than, now, dry_run=dry_run), Swept(), set[JobRef]()
+
+    def found(abandoned: Abandoned | None) -> None:
+        if abandoned is not None:
+            swept.add(abandoned)
+            seen.add(abandoned.job)
+            on_abandoned(abandoned)
+
+    async for listed in _jobs(_counted(store.list(ROOT), on_listed)):
+        if sweeper.may_be_abandoned(listed):
+            found(await sweeper.look_at(listed.ref))
+    # Those that have nothing else; in a dry run, the others' are still there.
+    async for upload in store.uploads(ROOT):
+        parsed = parse_job_key(upload.key)
+        if parsed is not None and parsed[0] not in seen and upload.last_active < sweeper.cutoff:
+            found(await sweeper.look_at(parsed[0]))
+    return swept
+
+
+@dataclass(slots=True)
+class _Job:
+    """What a listing tells of one job."""
+
+    ref: JobRef
+    last_active: datetime = LONG_AGO
+    has_files: bool = False
+    has_status: bool = False
+    manifest_at: datetime | None = None
+
+    def add(self, found: ObjectSummary) -> None:
+        self.last_active = max(self.last_active, found.last_modified)
+        self.has_files |= found.key.startswith(self.ref.files_prefix)
+        self.has_status |= found.key == self.ref.status_key
+        if parse_manifest_key(found.key) is not None:
+            self.manifest_at = max(self.manifest_at or found.last_modified, found.last_modified)
+
+
+class _Sweeper:
+    """Looks at one job after the other."""
+
+    def __init__(self, store: ObjectStore, cutoff: datetime, now: datetime, *, dry_run: bool) -> None:
+        self._store = store
+        self._now = now
+        self._dry_run = dry_run
+        self.cutoff = cutoff
+
+    def may_be_abandoned(self, job: _Job) -> bool:
+        """Whether a closer look is worth it: most jobs are told apart by the listing alone."""
+        waits = job.manifest_at is not None and not job.has_status and not self._expired(job)
+        return job.has_files and job.last_active < self.cutoff and not waits
+
+    async def look_at(self, ref: JobRef) -> Abandoned | None:
+        """Look again, and remove at once: a long listing may be older than the manifest that came meanwhile."""
+        job = _Job(ref)
+        async for found in self._store.list(ref.prefix):
+            job.add(found)
+        uploads = [upload async for upload in self._store.uploads(ref.prefix)]
+        job.last_active = max([job.last_active, *(upload.last_active for upload in uploads)])
+        if job.last_active >= self.cutoff:
+            return None
+        try:
+            status = await self._status(job)
+        except ValidationError:
+            log.warning("sweep.status_unreadable", job=str(ref))
+            return None
+        if status is not None and status.is_held(self._now):
+            return None
+        return await self._remove(job, self._reason(job, status), uploads)
+
+    def _expired(self, job: _Job) -> bool:
+        return job.manifest_at is not None and job.manifest_at + MAX_LIFE <= self._now
+
+    def _reason(self, job: _Job, status: JobStatus | None) -> Reason | None:
+        """Why the files are not needed any more; None if they may be."""
+        if job.manifest_at is None:
+            return Reason.NEVER_SENT
+        if status is not None and status.is_terminal:
+            return Reason.ENDED
+        return Reason.EXPIRED if self._expired(job) else None
+
+    async def _status(self, job: _Job) -> JobStatus | None:
+        try:
+            stored = await self._store.get(job.ref.status_key, max_bytes=MAX_STATUS_BYTES)
+        except ObjectMissing:
+            return None
+        return JobStatus.model_validate_json(stored.body)
+
+    async def _remove(self, job: _Job, reason: Reason | None, uploads: list[OpenUpload]) -> Abandoned | None:
+        aborted = sum([self._dry_run or await self._store.abort_upload(upload) for upload in uploads])
+        files, size = (0, 0) if reason is None else await self._remove_files(job.ref)
+        if not aborted and not files:
+            return None
+        why = reason if reason is not None and files else Reason.HALF_UPLOADED
+        if not self._dry_run:
+            log.info("sweep.removed", job=str(job.ref), reason=why, files=files, bytes=size, uploads=aborted)
+        return Abandoned(job.ref, why, files, size, aborted, job.last_active)
+
+    async def _remove_files(self, job: JobRef) -> tuple[int, int]:
+        files, size, batch = 0, 0, list[str]()
+        async for found in self._store.list(job.files_prefix):
+            files, size = files + 1, size + found.size
+            batch.append(found.key)
+            if len(batch) == DELETE_BATCH:
+                await self._delete(batch)
+                batch.clear()
+        await self._delete(batch)
+        return files, size
+
+    async def _delete(self, keys: list[str]) -> None:
+        if not self._dry_run:
+            await self._store.delete(keys)
+
+
+async def _counted(
+    listing: AsyncIterator[ObjectSummary], on_listed: Callable[[int], None]
+) -> AsyncIterator[ObjectSummary]:
+    keys = 0
+    async for found in listing:
+        keys += 1
+        on_listed(keys)
+        yield found
+
+
+async def _jobs(listing: AsyncIterator[ObjectSummary]) -> AsyncIterator[_Job]:
+    """One job after the other: S3 lists keys in their order, so that those of a job follow each other."""
+    job: _Job | None = None
+    async for found in listing:
+        parsed = parse_job_key(found.key)
+        if parsed is None:
+            continue
+        if job is None or job.ref != parsed[0]:
+            if job is not None:
+                yield job
+            job = _Job(parsed[0])
+        job.add(found)
+    if job is not None:
+        yield job

@@ -6,7 +6,7 @@ LOCK := infra/locks/dropchute.txt
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench record schema lock clean
+.PHONY: help setup demo test check faults bench record schema lock clean
 
 help: ## What can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -39,6 +39,9 @@ check: $(READY) ## Format, lint, types, import rules, generated schemas
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m events.schema.generate --check
+
+faults: $(READY) ## The long versions of what is broken on purpose: 10,000 deliveries to a sheet with faults
+	$(BIN)/python -m pytest tests/faults --long -s -n 0
 
 bench: $(READY) ## The numbers that we promise, measured here
 	$(BIN)/python tests/benchmarks/run.py

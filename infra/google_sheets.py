@@ -56,6 +56,12 @@ class _Http(gspread.HTTPClient):
     def request(self, method: str, endpoint: str, *args: Any, **options: Any) -> requests.Response:
         return super().request(method, endpoint.replace(GOOGLE, self._base_url, 1), *args, **options)
 
+    def post(self, url: str, body: JsonObject, *, fields: str = "*") -> Any:
+        """Without the blanks that requests writes between the parts of JSON: a tenth of a large batch."""
+        data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        headers = {"Content-Type": "application/json; charset=utf-8"}
+        return self.request("post", url, params={"fields": fields}, data=data, headers=headers).json()
+
 
 def read_service_account(path: Path) -> Credentials:
     """The credentials in a key file as Google's console saves it.
@@ -121,14 +127,14 @@ class GoogleSpreadsheets:
     async def search(self, spreadsheet_id: str, *, metadata_key: str) -> JsonObject:
         body = {"dataFilters": [{"developerMetadataLookup": {"metadataKey": metadata_key}}]}
         url = f"{GOOGLE}/v4/spreadsheets/{spreadsheet_id}/developerMetadata:search"
-        return await self._read(lambda http: http.request("post", url, json=body).json())
+        return await self._read(lambda http: http.post(url, body))
 
     async def update(
         self, spreadsheet_id: str, steps: Sequence[JsonObject], *, fields: str = "spreadsheetId"
     ) -> JsonObject:
         body: JsonObject = {"requests": list(steps), "includeSpreadsheetInResponse": "updatedSpreadsheet" in fields}
         url = f"{GOOGLE}/v4/spreadsheets/{spreadsheet_id}:batchUpdate"
-        return await self._write(lambda http: http.request("post", url, params={"fields": fields}, json=body).json())
+        return await self._write(lambda http: http.post(url, body, fields=fields))
 
     async def _read(self, call: Callable[[_Http], JsonObject]) -> JsonObject:
         async def once() -> JsonObject:

@@ -2,7 +2,9 @@
 
 import argparse
 
+import bench_downloads
 import bench_latency
+import bench_sheets
 import bench_streaming
 from rich.console import Console
 
@@ -15,6 +17,10 @@ def main() -> None:
     bench_streaming.show(bench_streaming.run(quick), console)
     console.print()
     bench_latency.show(bench_latency.run(quick=quick), console)
+    console.print()
+    bench_downloads.show(bench_downloads.run(quick), console)
+    console.print()
+    bench_sheets.show(bench_sheets.run(quick), console)
 
 
 if __name__ == "__main__":

@@ -95,6 +95,7 @@ class Run:
     """One job from its first try to its end, drawn from a seed."""
 
     def __init__(self, seed, folder):
+        random.seed(seed)  # for the pauses of the code itself
         self.random = random.Random(seed)
         self.faults = Faults(self.random, 0.0)
         spreadsheets = CrashingSpreadsheets(None)

@@ -21,3 +21,5 @@ def test_the_benchmarks_run_and_streaming_stays_within_its_memory():
     assert ran.returncode == 0, ran.stderr
     assert ", within the 80 MB allowed" in ran.stdout
     assert "Drop to completed event" in ran.stdout
+    assert ran.stdout.count(", within the 150 MB allowed") == 2
+    assert ", within the 3 allowed" in ran.stdout

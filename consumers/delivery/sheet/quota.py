@@ -1,7 +1,8 @@
 """The quota: a token bucket that all workers of one service account share.
 
 Google counts 60 reads and 60 writes a minute for each account, and a batch as one. Source: Sheets API,
-"Usage limits". A full bucket plus what flows in within a minute stay below that, whatever minute is counted.
+"Usage limits". A full bucket plus what flows in within a minute stay below that, whatever minute is counted; workers
+whose clocks differ may exceed it by what flows in meanwhile, and then Google says 429.
 """
 
 import asyncio

@@ -69,7 +69,7 @@ def _read_chunk(file: BinaryIO, columns: int, left: int, max_bytes: int) -> Chun
         before = file.tell()
         line = file.readline(max_bytes + 1)
         row = _parsed(line, columns, max_bytes)
-        encoded = sum(len(json.dumps(value_of(value))) + _CELL_OVERHEAD for value in row) + _ROW_OVERHEAD
+        encoded = len(line) + _CELL_OVERHEAD * columns + _ROW_OVERHEAD
         if rows and size + encoded > max_bytes:
             file.seek(before)
             break
@@ -78,7 +78,8 @@ def _read_chunk(file: BinaryIO, columns: int, left: int, max_bytes: int) -> Chun
     return Chunk(rows, size)
 
 
-_CELL_OVERHEAD = len('{"userEnteredValue":},')
+# What a request adds to the values, which stand in it as they stand in the line.
+_CELL_OVERHEAD = len('{"userEnteredValue":{"numberValue":}}')
 _ROW_OVERHEAD = len('{"values":[]},')
 
 

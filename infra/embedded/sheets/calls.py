@@ -31,13 +31,17 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One line of the log: ``number`` counts from 1, ``method`` is a name like ``spreadsheets.batchUpdate``."""
+    """One line of the log: ``number`` counts from 1, ``method`` is a name like ``spreadsheets.batchUpdate``.
+
+    ``body_bytes`` is the size of what was sent.
+    """
 
     number: int
     method: str
     spreadsheet_id: str | None
     is_write: bool
     email: str | None
+    body_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

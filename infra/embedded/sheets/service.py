@@ -112,7 +112,12 @@ class SheetsService:
     def _record(self, call: HttpCall, route: Route) -> Call:
         name = route.method.name
         record = Call(
-            len(self.calls) + 1, name, route.path.get("spreadsheetId"), name in WRITES or name == CREATE, call.email
+            number=len(self.calls) + 1,
+            method=name,
+            spreadsheet_id=route.path.get("spreadsheetId"),
+            is_write=name in WRITES or name == CREATE,
+            email=call.email,
+            body_bytes=len(call.body),
         )
         self.calls.append(record)
         return record

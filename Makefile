@@ -40,8 +40,8 @@ check: $(READY) ## Format, lint, types, import rules, generated schemas
 	$(BIN)/lint-imports
 	$(BIN)/python -m events.schema.generate --check
 
-faults: $(READY) ## The long versions of what is broken on purpose: 10,000 deliveries to a sheet with faults
-	$(BIN)/python -m pytest tests/faults --long -s -n 0
+faults: $(READY) ## The long versions: 10,000 deliveries to a sheet with faults, 500 jobs and what is left of them
+	$(BIN)/python -m pytest tests/faults tests/e2e/test_nothing_left_behind.py --long -s -n 0
 
 bench: $(READY) ## The numbers that we promise, measured here
 	$(BIN)/python tests/benchmarks/run.py

@@ -14,9 +14,9 @@ from pydantic import ValidationError
 
 from consumers.errors import ObjectMissing
 from consumers.ports import ObjectStore, ObjectSummary, OpenUpload
-from consumers.worker.job import MAX_LIFE
 from consumers.worker.ledger import MAX_STATUS_BYTES
 from events.keys import ROOT, JobRef, parse_job_key, parse_manifest_key
+from events.manifest import MAX_LIFE
 from events.status import JobStatus
 
 DELETE_BATCH = 1000

@@ -6,6 +6,7 @@ it was found under included, and every breach names its code, the entry and the 
 
 import base64
 import re
+from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -36,6 +37,8 @@ MANIFEST_VERSION = 1
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 MAX_INLINE_BYTES = 102_400
 MAX_FILES = 100
+MAX_LIFE = timedelta(hours=24)
+"""A drop and all that comes of it."""
 MAX_TAB_CHARS = 100
 
 

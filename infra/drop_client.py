@@ -20,12 +20,12 @@ from pydantic import ValidationError
 
 from consumers.errors import JobError, ObjectMissing, Permanent
 from consumers.ports import ObjectStore
-from consumers.worker.job import MAX_LIFE
 from consumers.worker.ledger import utc_now
 from events.fields import MAX_NAME_CHARS
 from events.keys import ROOT, Flow, JobRef, ManifestKey, parse_job_key
 from events.manifest import (
     MAX_INLINE_BYTES,
+    MAX_LIFE,
     Destination,
     DownloadDestination,
     FileUploadMetadata,

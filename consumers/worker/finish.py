@@ -1,7 +1,7 @@
 """What follows a job's terminal write: its event, its dead letter, and the end of what it kept."""
 
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -10,6 +10,7 @@ from consumers.ports import EventSink, ObjectStore, Sheets, TakenBack
 from consumers.s3_file_management import remove_appended, remove_results, remove_uploads
 from consumers.worker.ledger import Claim, utc_now
 from consumers.worker.outcome import DeadLetter
+from events.manifest import MAX_LIFE
 from events.results import CompletedEvent, FailureCode, JobEvent, Undone, UndoRefused, event_of
 from events.status import CompletedOutcome, FailedOutcome, JobStatus, Undo
 
@@ -41,7 +42,7 @@ class Finish:
     async def _tell(self, claim: Claim, bury: Bury) -> None:
         ended = claim.status
         try:
-            await self._events.publish(await self._with_links(ended.end_event()))
+            await self._events.publish(await self._with_links(ended.end_event(), ended.accepted_at))
         except Permanent as error:
             log.warning("job.event_refused", job=str(claim.job), message=error.message)
             await bury(letter_of(ended, FailureCode.INTERNAL, f"The terminal event was refused: {error.message}"))
@@ -52,16 +53,17 @@ class Finish:
         except ClaimLost:
             log.info("job.finished_by_another", job=str(claim.job))
 
-    async def _with_links(self, event: JobEvent) -> JobEvent:
-        """Links to the results. They are not kept: their life begins when the event is told."""
+    async def _with_links(self, event: JobEvent, accepted_at: datetime) -> JobEvent:
+        """Links to the results, none for longer than the drop's own life. They are not kept beside the job."""
         if not isinstance(event, CompletedEvent) or not event.data.files:
             return event
-        expires = utc_now() + timedelta(seconds=self._link_seconds)
+        now = utc_now()
+        left = (accepted_at + MAX_LIFE - now).total_seconds()
+        seconds = max(1, min(self._link_seconds, int(left)))
+        expires = now + timedelta(seconds=seconds)
         files = []
         for file in event.data.files:
-            url = await self._store.link(
-                file.key, name=file.name, media_type=file.media_type, seconds=self._link_seconds
-            )
+            url = await self._store.link(file.key, name=file.name, media_type=file.media_type, seconds=seconds)
             files.append(file.model_copy(update={"url": url, "url_expires_at": expires}))
         return event.model_copy(update={"data": event.data.model_copy(update={"files": tuple(files)})})
 

@@ -9,7 +9,7 @@ import asyncio
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Protocol
 
 import structlog
@@ -26,11 +26,10 @@ from consumers.worker.outcome import Completed, Outcome, Released, Retry
 from consumers.worker.progress import Progress
 from events import results
 from events.keys import Flow, ManifestKey
-from events.manifest import MAX_MANIFEST_BYTES, Manifest, ManifestError, parse_manifest
+from events.manifest import MAX_LIFE, MAX_MANIFEST_BYTES, Manifest, ManifestError, parse_manifest
 from events.results import FailureCode, Stage, event_of
 from events.status import CompletedOutcome
 
-MAX_LIFE = timedelta(hours=24)
 MAX_TEXT_CHARS = 10_000
 MAX_NOTES = 200
 MAX_NOTE_CHARS = 500

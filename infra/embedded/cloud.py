@@ -56,6 +56,7 @@ class EmbeddedCloud:
         return base.model_copy(
             update={
                 "aws_endpoint_url": self.endpoint_url,
+                "public_endpoint_url": None,
                 "aws_access_key_id": "test",
                 "aws_secret_access_key": SecretStr("test"),
                 "aws_session_token": None,

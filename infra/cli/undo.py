@@ -40,6 +40,6 @@ async def _undo(ids: list[str], human: Console) -> tuple[JobRef, Undo]:
     await asyncio.to_thread(locate, settings)
     async with drop_client(settings) as client:
         job = await find(client, ids)
-        with human.status(f"Undoing {job}"):
+        with human.status("waiting for a worker (if there is none: `dropchute worker`)"):
             await client.undo(job)
             return job, await client.follow_undo(job)

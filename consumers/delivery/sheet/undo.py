@@ -1,6 +1,7 @@
 """Undo: the rows that a job added go again, and nothing else does."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import groupby
 
@@ -138,12 +139,13 @@ class _Removal:
         first, last = self._ends()
         rows = await self._session.read_rows(self._tab, range(first, last + 1))
         ours = [first + offset for offset in self._ours(rows, first)]
-        theirs = [row for offset, row in enumerate(rows) if first + offset not in set(ours)]
+        own_rows = frozenset(ours)
+        theirs = [row for index, row in enumerate(rows, first) if index not in own_rows]
         header = await self._header(first, last, theirs) if self._record.header else []
         steps = [
             requests.delete(self._tab.id, "ROWS", run.start, run.stop) for run in reversed(_runs([*header, *ours]))
         ]
-        return steps + await self._columns(set(ours))
+        return steps + await self._columns(own_rows)
 
     async def _whole_tab(self) -> list[JsonObject]:
         rows = await self._session.read_rows(self._tab, range(self._tab.rows))
@@ -183,18 +185,19 @@ class _Removal:
         return matched
 
     def _in_doubt(self, rows: Sequence[Row], now: Sequence[bytes | None], first: int) -> Permanent:
-        known = list(self._digests or [])
+        known = Counter(self._digests)
         strange = []
         for offset, digest in enumerate(now):
-            if digest in known:
-                known.remove(digest)
+            if digest is not None and known[digest]:
+                known[digest] -= 1
             else:
                 strange.append(offset)
-        if not strange and not known:
+        lost = known.total()
+        if not strange and not lost:
             return _changed(f"rows {first + 1} to {first + len(rows)} were sorted")
         shown = "; ".join(self._shown(first + offset, rows[offset]) for offset in strange[:_SHOWN_ROWS])
         more = f"; and {len(strange) - _SHOWN_ROWS} more" if len(strange) > _SHOWN_ROWS else ""
-        missing = f"{_count(len(known))} of {len(self._digests or []):,} are not there as they were"
+        missing = f"{_count(lost)} of {len(self._digests or []):,} are not there as they were"
         return _changed(f"{missing}. In their place: {shown}{more}" if strange else missing)
 
     def _digest(self, row: Row) -> bytes:
@@ -229,7 +232,7 @@ class _Removal:
             return []
         return [first - 1]
 
-    async def _columns(self, ours: set[int]) -> list[JsonObject]:
+    async def _columns(self, ours: frozenset[int]) -> list[JsonObject]:
         """The columns that the job added, if nobody else has written into them."""
         added = [each for each in self._found if each.metadata_value.startswith(marks.COLUMN)]
         if not added:

@@ -254,8 +254,8 @@ def parse_event(body: str | bytes) -> JobEvent:
 def event_of(data: Happened, *, time: datetime, traceparent: str | None = None) -> JobEvent:
     """Wrap what happened into its event.
 
-    ``time`` must come from the job's own record for terminal events, so that a repeated publication is
-    the same to the byte.
+    ``time`` must come from the job's own record for terminal events: then a repeated publication has nothing
+    new but its links.
     """
     envelope: dict[str, Any] = {
         "id": f"{data.ref}/{_fact(data)}",

@@ -40,7 +40,7 @@ MODEL_STEPS = {
     "ASK: memory": code("x = []\nwhile True: x.append('x' * 10_000_000)"),
     "ASK: print": code("while True: print('x' * 1000)"),
     "ASK: nothing": code("result = df[df['amount'] < 0]"),
-    "ASK: huge": code("result = pd.DataFrame({'a': np.arange(1_100_000)})"),
+    "ASK: wide": code("result = pd.DataFrame([range(16_385)]).add_prefix('c')"),
     "ASK: broken": code("result = df['no such column']"),
     "ASK: dict": code("result = {'a': 1}"),
     "ASK: long": code("import time; time.sleep(4); result = df.head(1)"),
@@ -164,7 +164,7 @@ BAD: dict[str, Bad] = {
     "result too large for xlsx": Bad(
         FailureCode.RESULT_TOO_LARGE,
         "csv",
-        query="ASK: huge",
+        query="ASK: wide",
         manifest={"destination": {"type": "download", "format": "xlsx"}},
     ),
 }

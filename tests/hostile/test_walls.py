@@ -356,3 +356,10 @@ async def test_a_fork_bomb_ends_with_its_job_and_an_honest_job_follows(tmp_path:
         await run(bomb, tmp_path, replace(QUICK, wall_seconds=3))
 
     assert await answer("answer = str('fine')", tmp_path) == "fine"
+
+
+async def test_what_was_printed_last_arrives_although_the_output_was_replaced(tmp_path: Path):
+    code = "import sys; print('kept'); sys.stdout.flush(); sys.stdout = None; sys.stderr = 3; result = 1"
+    report = await run(code, tmp_path)
+
+    assert report.printed == "kept\n"

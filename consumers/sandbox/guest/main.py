@@ -5,6 +5,7 @@ Started as ``python -I -B main.py FD`` by the host, inside the walls. The reply 
 ``{"memory": message}`` and ``{"fault": reason}``: the machine's, not the task's.
 """
 
+import contextlib
 import errno
 import importlib
 import os
@@ -30,10 +31,13 @@ def main(descriptor: int) -> None:
         channel.sendall(frames.encode(frames.HELLO))
         task = _receive(channel)
         _limit(task["limits"])
-        channel.sendall(_reply(task))
+        reply = _reply(task)
+        # Before the reply: once it has that, the host waits for nothing more.
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):  # the task may have left anything in their place
+                stream.flush()
+        channel.sendall(reply)
     # Nothing that the task left behind (threads, exit handlers) may delay the end.
-    sys.stdout.flush()
-    sys.stderr.flush()
     os._exit(0)
 
 

@@ -12,14 +12,16 @@ from typing import Protocol
 
 import structlog
 
-from consumers.errors import OPERATOR_CODES, ObjectMissing, Permanent
-from consumers.ports import ObjectStore, TakenBack
-from consumers.worker.finish import Bury, Finish, letter_of, undone
+from consumers.errors import ObjectMissing, Permanent
+from consumers.ports import ObjectStore, Sheets, TakenBack
+from consumers.s3_file_management import remove_appended
+from consumers.worker.finish import Bury, Finish, owes_a_sheet, undone
 from consumers.worker.ledger import Claim, Ledger, utc_now
 from consumers.worker.outcome import Completed, Outcome, Released
 from events.keys import MANIFEST_SUFFIXES, Control, ControlKey, Flow, JobRef, close_key, parse_job_key, session_prefix
+from events.manifest import MAX_LIFE
 from events.results import Failed, FailureCode, SheetRows, UndoRefused
-from events.status import CompletedOutcome, JobStatus
+from events.status import CompletedOutcome, FailedOutcome, JobStatus
 
 # The content of a control does not matter.
 _CONTROL_BYTES = 1
@@ -27,8 +29,8 @@ _CONTROL_BYTES = 1
 log = structlog.get_logger(__name__)
 
 
-class Undoing(Protocol):
-    """What takes back the rows of a completed job; see ``consumers.delivery.google_sheet``."""
+class Undoing(Sheets, Protocol):
+    """What takes back the rows of any job; see ``consumers.delivery.google_sheet``."""
 
     async def undo(self, job: JobRef, epoch: int, spreadsheet_id: str) -> TakenBack: ...
 
@@ -49,7 +51,9 @@ class SessionControl:
         if control.control is Control.UNDO:
             await self._undo(control.job, bury)
             return Completed()
-        await self._cancel(control.job, "The request was cancelled.", bury)
+        ended = await self._end(control.job, "The request was cancelled.", bury)
+        if ended is not None:
+            await self.finish.take_back(ended[0], bury)
         await self.store.delete([control.job.cancel_key])
         return Completed()
 
@@ -58,22 +62,29 @@ class SessionControl:
     async def _close(self, session_id: str, bury: Bury) -> Outcome:
         store, prefix = self.store, session_prefix(session_id)
         jobs = {parsed[0] async for found in store.list(prefix) if (parsed := parse_job_key(found.key))}
-        cancel = partial(self._cancel, message="The session was closed.", bury=bury)
-        held = {job: until for job in sorted(jobs) if (until := await cancel(job))}
+        ended = [end for job in sorted(jobs) if (end := await self._end(job, "The session was closed.", bury))]
+        held = {claim.job: until for claim, until in ended if until is not None}
+        owing = [claim for claim, _ in ended if owes_a_sheet(claim.status)]
 
         # The ledger of a job that may still run stays until the second pass: it is what stops the job's worker.
         kept = {close_key(session_id), *(job.status_key for job in held)}
+        owed = tuple(prefix for claim in owing for prefix in (claim.job.status_key, claim.job.appended_prefix))
         found = [stored.key async for stored in store.list(prefix)]
-        await store.delete([key for key in found if key not in kept])
+        await store.delete([key for key in found if key not in kept and not key.startswith(owed)])
         await store.abort_uploads(prefix)
+        for claim in owing:
+            await self.finish.take_back(claim, bury)
+            await remove_appended(store, claim.job, but_epoch=None)
+            if claim.job not in held:
+                await store.delete([claim.job.status_key])
         if held:
             return Released((max(held.values()) - utc_now()).total_seconds() + 1)
         await store.delete([close_key(session_id)])
         log.info("session.closed", session_id=session_id)
         return Completed()
 
-    async def _cancel(self, job: JobRef, message: str, bury: Bury) -> datetime | None:
-        """End a job that has not ended. Returns until when a worker may still be at it, if one is."""
+    async def _end(self, job: JobRef, message: str, bury: Bury) -> tuple[Claim, datetime | None] | None:
+        """End a job that has not ended, and say until when a worker may still be at it; None if there is no job."""
         found = await self.ledger.read(job)
         if found is not None:
             status = found[0]
@@ -87,8 +98,8 @@ class SessionControl:
             session_id=job.session_id, job_id=job.job_id, flow=flow, code=FailureCode.CANCELLED, message=message
         )
         claim = await self.ledger.end_now(job, flow, failed)
-        await self.finish(claim, bury)
-        return held_until
+        await self.finish.conclude(claim, bury)
+        return claim, held_until
 
     async def _flow_of(self, job: JobRef) -> Flow | None:
         flows = {suffix: flow for flow, suffix in MANIFEST_SUFFIXES.items()}
@@ -120,14 +131,14 @@ class SessionControl:
         status, undo = claim.status, claim.status.undo
         if undo is None or isinstance(undo.data, UndoRefused):
             undo = await undone(claim, 1 + (undo.data.request if undo else 0), partial(self._take_back, status))
-            log.info("job.undo", job=str(claim.job), refused=isinstance(undo.data, UndoRefused))
-            if isinstance(undo.data, UndoRefused) and undo.data.code in OPERATOR_CODES:
-                await bury(letter_of(status, undo.data.code, undo.data.message))
-            if status.is_terminal:
+            await self.finish.bury_refusal(claim, undo, bury)
+            if status.is_terminal and not _is_over(status):
                 await self.ledger.amend(claim.job, undo=undo)
         await self.finish.tell_of_undo(claim, undo)
 
     async def _take_back(self, status: JobStatus) -> TakenBack:
+        if status.appending_to is not None and isinstance(status.outcome, FailedOutcome):
+            return await self.sheets.withdraw(status.ref, status.appending_to)
         rows = _rows_of(status)
         return await self.sheets.undo(status.ref, status.epoch, rows.spreadsheet_id)
 
@@ -137,9 +148,15 @@ def _rows_of(status: JobStatus) -> SheetRows:
         raise _nothing("The job has not ended yet. To stop it, cancel it; what it had added is taken back then.")
     if not isinstance(status.outcome, CompletedOutcome):
         raise _nothing("The job failed, so it added nothing.")
+    if _is_over(status):
+        raise Permanent(FailureCode.EXPIRED, "What a job added to a sheet can be undone for a day. Remove it by hand.")
     if status.outcome.data.sheet is None:
         raise _nothing("The job delivered files, and changed no sheet. They are removed when the session is closed.")
     return status.outcome.data.sheet
+
+
+def _is_over(status: JobStatus) -> bool:
+    return utc_now() >= status.accepted_at + MAX_LIFE
 
 
 def _nothing(why: str) -> Permanent:

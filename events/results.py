@@ -285,7 +285,9 @@ def _fact(data: Happened) -> str:
             return f"accepted/{data.epoch}"
         case Progress():
             return f"progress/{data.epoch}/{data.step}"
-        case Undone() | UndoRefused():
+        case Undone():
             return f"undo/{data.request}"
+        case UndoRefused():
+            return f"undo/{data.request}/{data.code}"
         case _:
             return "end"

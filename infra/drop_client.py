@@ -157,7 +157,13 @@ class DropClient:
             await asyncio.sleep(min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS + elapsed / 30))
 
     async def undo(self, job: JobRef) -> None:
-        """Ask that the rows that a job added to a sheet are removed; ``follow_undo`` tells how that goes."""
+        """Ask that the rows that a job added to a sheet are removed; ``follow_undo`` tells how that goes.
+
+        Raises:
+            DropError: no worker has taken the job yet.
+        """
+        if await self.status(job) is None:
+            raise DropError(_not_ended(job))
         await self._store.put(job.undo_key, b"{}", media_type="application/json")
 
     async def follow_undo(self, job: JobRef) -> Undo:
@@ -174,7 +180,7 @@ class DropClient:
         if status is None:
             raise DropError(f"The job {job} is gone: its session was closed.")
         if status.undo is None:
-            raise DropError(f"The job {job} has not ended yet: there is nothing to undo so far.")
+            raise DropError(_not_ended(job))
         return status.undo
 
     async def _has(self, key: str) -> bool:
@@ -183,10 +189,13 @@ class DropClient:
     async def save(self, completed: Completed, folder: Path) -> list[Path]:
         """Save the results into ``folder``, made if need be; a file that is there stays, ours gets a number.
 
+        Without results, no folder is made.
+
         Raises:
             DropError: a result lies outside its job.
         """
-        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+        if completed.files:
+            await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
         return [await self._save(file, completed.ref, number, folder) for number, file in enumerate(completed.files)]
 
     async def find(self, job_id: str) -> list[JobRef]:
@@ -304,6 +313,10 @@ class _Source:
             self.crc32 = zlib.crc32(chunk, self.crc32)
             self._on_bytes(len(chunk))
             yield chunk
+
+
+def _not_ended(job: JobRef) -> str:
+    return f"The job {job} has not ended yet: there is nothing to undo so far."
 
 
 def _new_file(folder: Path, name: str) -> tuple[Path, BinaryIO]:

@@ -4,7 +4,6 @@ import asyncio
 import json
 import threading
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -19,6 +18,7 @@ from consumers.delivery.sheet.quota import SharedQuota
 from consumers.delivery.sheet.refusals import not_set_up, unavailable
 from consumers.errors import SheetRefused, SheetUnclear
 from consumers.ports import JsonObject
+from infra.daemon_threads import DaemonThreads
 
 GOOGLE = "https://sheets.googleapis.com"
 # Spreadsheets, and nothing else of the user's Drive.
@@ -73,7 +73,7 @@ def read_service_account(path: Path) -> Credentials:
         info = json.loads(path.read_bytes())
     except OSError as error:
         raise ServiceAccountError(f"{path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ServiceAccountError(f"{path} is not JSON.") from error
     return credentials_of(info, name=str(path))
 
@@ -82,6 +82,8 @@ def credentials_of(info: Any, *, name: str) -> Credentials:
     """The same from the file's content."""
     try:
         credentials: Credentials = Credentials.from_service_account_info(info, scopes=SCOPES)  # type: ignore[no-untyped-call]
+        # A key that is none of RSA is found out by its first signature only.
+        credentials.sign_bytes(b"")
     except (ValueError, GoogleAuthError, TypeError, AttributeError):
         # Without its cause, which may quote the key.
         raise ServiceAccountError(f"{name} is not the key file of a service account.") from None
@@ -108,7 +110,7 @@ class GoogleSpreadsheets:
         self._quota = quota
         self._base_url = base_url
         self._pause = pause
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="google-sheets")
+        self._threads: DaemonThreads[JsonObject] = DaemonThreads(THREADS, name="google-sheets")
         # A requests session belongs to one thread.
         self._own = threading.local()
 
@@ -118,7 +120,7 @@ class GoogleSpreadsheets:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
     async def get(self, spreadsheet_id: str, *, fields: str, ranges: Sequence[str] = ()) -> JsonObject:
         asked: dict[str, Any] = {"fields": fields, "ranges": list(ranges)}
@@ -167,7 +169,7 @@ class GoogleSpreadsheets:
             raise unavailable() from error
 
     async def _in_a_thread(self, call: Callable[[_Http], JsonObject]) -> JsonObject:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._called, call)
+        return await self._threads.run(lambda: self._called(call))
 
     def _called(self, call: Callable[[_Http], JsonObject]) -> JsonObject:
         """One call, and what became of it: a reply, or one of our errors."""

@@ -35,7 +35,7 @@ from infra.s3_store import S3ObjectStore
 from infra.settings import Settings
 from infra.sqs_queue import SqsDeadLetters, SqsEventSink, SqsQueue
 
-CONTROL_LANES = 2
+CONTROL_LANES = 8
 
 
 def worker_name() -> str:

@@ -20,7 +20,7 @@ hypothesis.settings.register_profile("search", deadline=None, max_examples=2_000
 hypothesis.settings.load_profile("gate")
 
 # A developer's shell may point at another stack; the tests bring their own.
-for name in [name for name in os.environ if name.startswith(("AWS_", "DROPCHUTE_", "OPENAI_", "LLM_"))]:
+for name in [name for name in os.environ if name.startswith(("AWS_", "DROPCHUTE_", "GOOGLE_", "LLM_", "OPENAI_"))]:
     del os.environ[name]
 
 

@@ -34,7 +34,10 @@ from consumers.ports import (
     Report,
     Sandbox,
     SandboxError,
+    SandboxMemory,
+    SandboxOutput,
     SandboxTask,
+    SandboxTimeout,
     Spreadsheets,
     TakenBack,
 )
@@ -121,6 +124,8 @@ class GoogleSheets:
             waiting = await _in_our_words(opened.append.upload(rows, folder, report))
         except UnsafeOutput as error:
             raise refusals.unforeseen() from error
+        if isinstance(waiting, Answer):
+            return waiting
         async with self._turns.turn(spreadsheet_id):
             for _ in range(PLANS):
                 try:
@@ -141,6 +146,8 @@ class GoogleSheets:
             if refusal.code not in _WRITER_CODES:
                 raise refusals.unforeseen() from refusal
             raise Permanent(FailureCode(refusal.code), refusal.message[:500]) from refusal
+        except (SandboxTimeout, SandboxMemory, SandboxOutput) as error:
+            raise refusals.result_too_large() from error
         except (SandboxError, ValidationError) as error:
             log.warning("sheet.rows_failed", reason=str(error)[:2000])
             raise refusals.unforeseen() from error
@@ -154,13 +161,17 @@ class GoogleSheets:
         """
         session = self._on(spreadsheet_id, job)
         async with self._turns.turn(spreadsheet_id):
-            return await _in_our_words(take_back(session, partial(kept, self._store, job), epoch))
+            return await _in_our_words(
+                take_back(session, partial(kept, self._store, job), epoch), refusals.not_taken_back
+            )
 
     async def withdraw(self, job: JobRef, spreadsheet_id: str) -> TakenBack:
         """Leave nothing of a job that failed: no rows, no hidden tabs, and no way for a late batch to add any."""
         session = self._on(spreadsheet_id, job)
         async with self._turns.turn(spreadsheet_id):
-            return await _in_our_words(take_back_whatever_is_there(session, partial(kept, self._store, job)))
+            return await _in_our_words(
+                take_back_whatever_is_there(session, partial(kept, self._store, job)), refusals.not_taken_back
+            )
 
     def _on(self, spreadsheet_id: str, job: JobRef) -> SheetSession:
         if self._sheets is None:
@@ -168,9 +179,9 @@ class GoogleSheets:
         return SheetSession(self._sheets, spreadsheet_id, job, pause=self._pause)
 
 
-async def _in_our_words(work: Awaitable[T]) -> T:
+async def _in_our_words(work: Awaitable[T], unforeseen: Callable[[], Permanent] = refusals.unforeseen) -> T:
     """What Google refused without a reason that we know is ours to look into."""
     try:
         return await work
     except SheetRefused as refused:
-        raise refusals.unforeseen() from refused
+        raise unforeseen() from refused

@@ -30,14 +30,23 @@ class Finish:
         self._link_seconds = link_seconds
 
     async def __call__(self, claim: Claim, bury: Bury) -> None:
-        """publish → dead letter → mark published → take back what a failed job wrote → remove what is not kept."""
+        """publish → dead letter → mark published → remove what is not kept → take back what a failed job wrote.
+
+        Raises:
+            Transient: something cannot be reached now; asking again goes on where this stopped.
+        """
+        await self.conclude(claim, bury)
+        await self.take_back(claim, bury)
+
+    async def conclude(self, claim: Claim, bury: Bury) -> None:
+        """All but what the job may owe a spreadsheet."""
         if not claim.status.published:
             await self._tell(claim, bury)
         await remove_uploads(self._store, claim.job)
-        await self.take_back(claim, bury)
         kept = claim.epoch if isinstance(claim.status.outcome, CompletedOutcome) else None
         await remove_results(self._store, claim.job, but_epoch=kept)
-        await remove_appended(self._store, claim.job, but_epoch=kept)
+        if not owes_a_sheet(claim.status):
+            await remove_appended(self._store, claim.job, but_epoch=kept)
 
     async def _tell(self, claim: Claim, bury: Bury) -> None:
         ended = claim.status
@@ -68,28 +77,41 @@ class Finish:
         return event.model_copy(update={"data": event.data.model_copy(update={"files": tuple(files)})})
 
     async def take_back(self, claim: Claim, bury: Bury) -> None:
-        """Leave nothing in a spreadsheet of a job that did not complete.
+        """Leave nothing in a spreadsheet of a job that did not complete. What was refused once is the user's to ask.
 
         Raises:
             Transient: Google Sheets cannot be reached now; the message comes back.
         """
         status = claim.status
-        if status.appending_to is None or status.undo is not None or isinstance(status.outcome, CompletedOutcome):
+        if status.appending_to is None or status.undo is not None or not owes_a_sheet(status):
             return
         spreadsheet_id = status.appending_to
         undo = await undone(claim, 0, lambda: self._sheets.withdraw(claim.job, spreadsheet_id))
-        log.info("job.taken_back", job=str(claim.job), message=undo.data.message)
-        if isinstance(undo.data, UndoRefused):
-            await bury(letter_of(status, undo.data.code, undo.data.message))
+        await self.bury_refusal(claim, undo, bury)
         if isinstance(undo.data, UndoRefused) or undo.data.rows:
             await self.tell_of_undo(claim, undo)
         try:
             await claim.note(undo=undo)
         except ClaimLost:
             log.info("job.finished_by_another", job=str(claim.job))
+        if isinstance(undo.data, Undone):
+            await remove_appended(self._store, claim.job, but_epoch=None)
+
+    async def bury_refusal(self, claim: Claim, undo: Undo, bury: Bury) -> None:
+        """Where an operator must look. The sentence may quote the user's rows: it is for the user alone."""
+        refused = undo.data.code if isinstance(undo.data, UndoRefused) else None
+        log.info("job.undo", job=str(claim.job), refused=refused)
+        if refused in OPERATOR_CODES:
+            await bury(letter_of(claim.status, refused, "What the job added to a sheet cannot be removed."))
 
     async def tell_of_undo(self, claim: Claim, undo: Undo) -> None:
         await self._events.publish(event_of(undo.data, time=undo.at, traceparent=claim.status.traceparent))
+
+
+def owes_a_sheet(status: JobStatus) -> bool:
+    """Whether a job that did not complete may have left something in a spreadsheet."""
+    taken_back = status.undo is not None and isinstance(status.undo.data, Undone)
+    return isinstance(status.outcome, FailedOutcome) and status.appending_to is not None and not taken_back
 
 
 async def undone(claim: Claim, request: int, take: Callable[[], Awaitable[TakenBack]]) -> Undo:

@@ -30,6 +30,7 @@ from events.manifest import MAX_LIFE, MAX_MANIFEST_BYTES, Manifest, ManifestErro
 from events.results import FailureCode, Stage, event_of
 from events.status import CompletedOutcome
 
+MANIFEST_GONE = "The request was removed before it was answered. Drop the files again to have it answered."
 MAX_TEXT_CHARS = 10_000
 MAX_NOTES = 200
 MAX_NOTE_CHARS = 500
@@ -97,7 +98,7 @@ class JobTransaction:
                 await self._discard_results(claim)
                 return Released()
             except _ManifestGone:
-                await self._withdraw(claim, bury)
+                await self._withdraw(claim)
                 return Completed()
             except Transient as error:
                 return await self._try_again(claim, error)
@@ -163,6 +164,9 @@ class JobTransaction:
         try:
             stored = await self._store.get(claim.job.manifest_key(key.flow), max_bytes=MAX_MANIFEST_BYTES)
         except ObjectMissing as error:
+            if claim.status.appending_to is not None:
+                # What it may have written must be taken back first, and the ledger is what remembers it.
+                raise Permanent(FailureCode.MANIFEST_GONE, MANIFEST_GONE) from error
             raise _ManifestGone from error
         try:
             return parse_manifest(stored.body, key, bucket=self._store.bucket), stored.last_modified
@@ -205,16 +209,14 @@ class JobTransaction:
             return
         await remove_results(self._store, claim.job, epoch=claim.epoch)
 
-    async def _withdraw(self, claim: Claim, bury: Bury) -> None:
+    async def _withdraw(self, claim: Claim) -> None:
         """The manifest is gone: say so, and leave nothing behind, not even a ledger.
 
         The event has the id of every end: where a close of the session told of it just now, it is dropped.
         """
         log.info("job.manifest_gone", job=str(claim.job))
-        message = "The request was removed before it was answered. Drop the files again to have it answered."
-        gone = results.Failed(**claim.identity, code=FailureCode.MANIFEST_GONE, message=message)
+        gone = results.Failed(**claim.identity, code=FailureCode.MANIFEST_GONE, message=MANIFEST_GONE)
         await self._events.publish(event_of(gone, time=claim.status.accepted_at))
-        await self._finish.take_back(claim, bury)
         await remove_uploads(self._store, claim.job)
         await self._store.delete([claim.job.status_key])
 

@@ -18,6 +18,8 @@ from consumers.worker.outcome import Completed, DeadLetter, Failed, Outcome, Rel
 from events.keys import ControlKey, ManifestKey, parse_control_key, parse_manifest_key
 from events.notification import NotificationError, ObjectCreated, parse_notification
 
+_LONGEST_RETRY_SECONDS = 900
+
 log = structlog.get_logger(__name__)
 
 
@@ -79,7 +81,10 @@ class MessageHandler:
             log.warning("message.retry", message_id=message.message_id, code=error.code, reason=error.message)
         else:
             log.error("message.failed", message_id=message.message_id, exc_info=error)
-        return Retry(random.uniform(0, self._retry_seconds))  # noqa: S311 - spreads load, guards nothing
+        # Longer and longer, up to a quarter of an hour: the queue gives up after so many receives, not so many hours.
+        received = int(message.attributes.get("ApproximateReceiveCount", "1"))
+        longest = min(_LONGEST_RETRY_SECONDS, self._retry_seconds * 2 ** min(received - 1, 10))
+        return Retry(random.uniform(0, longest))  # noqa: S311 - spreads load, guards nothing
 
     async def _one(self, created: ObjectCreated, message: Message) -> Outcome:
         if created.bucket != self._bucket:

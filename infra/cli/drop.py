@@ -15,7 +15,7 @@ from rich.console import Console
 
 from events.fields import MAX_QUERY_CHARS
 from events.keys import JobRef
-from events.manifest import MAX_FILES, Destination, DownloadDestination, GoogleSheetDestination
+from events.manifest import MAX_FILES, MAX_TAB_CHARS, Destination, DownloadDestination, GoogleSheetDestination
 from events.results import Completed, Failed
 from events.sheet_url import parse_sheet_url
 from events.status import CompletedOutcome, FailedOutcome, JobStatus, State
@@ -68,12 +68,20 @@ def destination_of(
     if chart or file_format is not None or bom:
         raise wrong_usage("--sheet excludes --chart, --format and --bom: the answer goes to the sheet.")
     if parse_sheet_url(sheet) is None:
-        raise wrong_usage("--sheet must be the address of a Google Sheet: https://docs.google.com/spreadsheets/d/…")
+        raise _no_sheet()
     mode = "new_tab" if new_tab else "append"
     try:
         return GoogleSheetDestination.model_validate({"type": "google_sheet", "url": sheet, "sheet": tab, "mode": mode})
     except ValidationError as error:
-        raise wrong_usage(f"--tab: {error.errors()[0]['msg']}.") from error
+        if error.errors()[0]["loc"] == ("url",):
+            raise _no_sheet() from error
+        raise wrong_usage(f"--tab must be 1 to {MAX_TAB_CHARS} characters on one line.") from error
+
+
+def _no_sheet() -> Ending:
+    return wrong_usage(
+        "--sheet must be the address of a Google Sheet, without blanks: https://docs.google.com/spreadsheets/d/…"
+    )
 
 
 async def _drop(

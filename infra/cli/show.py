@@ -17,6 +17,7 @@ from events.status import JobStatus, State
 from infra.cli.preview import preview
 
 PREVIEW_ROWS = 10
+WAITING = "waiting for a worker (if there is none: `dropchute worker`)"
 
 
 @contextmanager
@@ -49,7 +50,7 @@ class UploadBar:
 
 async def following(console: Console, statuses: AsyncIterator[JobStatus]) -> JobStatus:
     """Show where the job is until it has ended; off a terminal, one line for each change."""
-    shown = "waiting for a worker (if there is none: `dropchute worker`)"
+    shown = WAITING
     last: JobStatus | None = None
     with Progress(
         SpinnerColumn(),

@@ -40,6 +40,8 @@ async def _undo(ids: list[str], human: Console) -> tuple[JobRef, Undo]:
     await asyncio.to_thread(locate, settings)
     async with drop_client(settings) as client:
         job = await find(client, ids)
-        with human.status("waiting for a worker (if there is none: `dropchute worker`)"):
-            await client.undo(job)
+        await client.undo(job)
+        if not human.is_terminal:
+            show.say(human, show.WAITING, style="dim")
+        with human.status(show.WAITING):
             return job, await client.follow_undo(job)

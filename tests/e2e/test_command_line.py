@@ -197,7 +197,9 @@ def test_an_answer_goes_to_a_sheet_and_is_undone(tmp_path, dev, demo_files, trut
     assert (told["sheet"]["rows"], told["sheet"]["first_row"], told["files"]) == (len(truth), 2, [])
     assert "Equipment" in shown
     assert "Equipment" not in shown_again
-    assert undone.stdout == "16 rows removed from the sheet.\n"
+    assert not (tmp_path / "dropchute-results").exists()
+    assert undone.stdout.splitlines()[0].startswith("waiting for a worker")
+    assert undone.stdout.splitlines()[1:] == ["16 rows removed from the sheet."]
     assert "16 rows added: rows 2 to 17 of the tab “Sheet1”" in status.stdout
     assert "16 rows removed" in status.stdout
 
@@ -215,6 +217,11 @@ def test_choices_that_exclude_each_other_are_wrong_usage(tmp_path, demo_files):
     link = "https://docs.google.com/spreadsheets/d/1AbCdEfGhIjKlMnOp/edit"
     wrong = {
         "must be the address of a Google Sheet": ["--sheet", "https://example.com/x"],
+        "a Google Sheet, without blanks": ["--sheet", f"{link}#a b"],
+        "of a Google Sheet, without": ["--sheet", f"{link}?{'x' * 2048}"],
+        "--tab must be 1 to 100 characters on one line": ["--sheet", link, "--tab", "x" * 101],
+        "--tab must be 1 to 100 characters": ["--sheet", link, "--tab", ""],
+        "characters on one line": ["--sheet", link, "--tab", "a\nb"],
         "give its link with --sheet": ["--tab", "Orders"],
         "excludes --chart, --format": ["--sheet", link, "--format", "csv"],
         "--bom is a choice of --format csv": ["--bom"],
@@ -257,12 +264,15 @@ def test_who_stops_watching_is_told_how_to_look_again(tmp_path, dev, demo_files)
         job = read_until(drop, "handed in as ").split()[-1]
         code, output = end(drop, signal.SIGINT)
     status = run(tmp_path, "status", job, **idle)
+    undo = run(tmp_path, "undo", job, **idle)
 
     assert code == 130
     assert f"dropchute status {job}" in output
     assert "Traceback" not in output
     assert status.returncode == 0
     assert "waiting for a worker" in status.stdout
+    assert undo.returncode == 1
+    assert "has not ended yet" in undo.stderr
 
 
 def test_a_sweep_tells_what_it_would_remove_and_then_removes_it(tmp_path, dev):
@@ -298,6 +308,8 @@ def test_a_sweep_tells_what_it_would_remove_and_then_removes_it(tmp_path, dev):
         (["demo", "--live"], {}, "OPENAI_BASE_URL"),
         (["status", "../etc/passwd"], {}, "no job"),
         (["sweep", "--older-than", "0"], {}, "--older-than"),
+        (["sweep", "--older-than", "99999999999"], {}, "--older-than"),
+        (["sweep"], {"DROPCHUTE_ABANDONED_AFTER_MINUTES": "525601"}, "DROPCHUTE_ABANDONED_AFTER_MINUTES"),
         (["sweep"], {"DROPCHUTE_ABANDONED_AFTER_MINUTES": "0"}, "DROPCHUTE_ABANDONED_AFTER_MINUTES"),
         (["worker"], {"DROPCHUTE_LINK_SECONDS": "604801"}, "DROPCHUTE_LINK_SECONDS"),
         (["worker"], {"DROPCHUTE_PUBLIC_ENDPOINT_URL": "localhost:4566"}, "DROPCHUTE_PUBLIC_ENDPOINT_URL"),

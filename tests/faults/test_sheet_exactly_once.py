@@ -131,17 +131,21 @@ class Run:
         else:
             for each in pending:
                 await each
-        self.faults.chance = 0.0
         if self.random.random() < 0.15:
+            await self.with_faults(lambda: self.kit.sheets().withdraw(self.job, self.kit.book.id))
+            self.faults.chance = 0.0
             await self.kit.sheets().withdraw(self.job, self.kit.book.id)
             await self.attempt(tries + 1)
             assert self.count() == [0] * len(self.rows)
         else:
+            self.faults.chance, chance = 0.0, self.faults.chance
             answer = await self.kit.deliver(self.drop(tries + 1), COLUMNS, self.rows)
             assert self.count() == [1] * len(self.rows)
             assert answer.sheet.rows == len(self.rows)
             assert not [tab for tab in self.kit.book.tabs if tab.hidden]
-            self.kit.service.fault = None
+            self.faults.chance = chance
+            await self.with_faults(lambda: self.kit.undo(self.drop(tries + 1)))
+            self.faults.chance = 0.0
             await self.kit.undo(self.drop(tries + 1))
         assert self.cells() == before
         assert self.kit.book.evaluated == []
@@ -149,6 +153,12 @@ class Run:
     async def attempt(self, epoch):
         with contextlib.suppress(Crash, JobError):
             await self.kit.deliver(self.drop(epoch), COLUMNS, self.rows, report=Told())
+
+    async def with_faults(self, taking_back):
+        """Some tries to take back, each of which may end anywhere."""
+        for _ in range(self.random.randint(0, 3)):
+            with contextlib.suppress(Crash, JobError):
+                await taking_back()
 
     def cells(self):
         return {tab.title: tab.cells() for tab in self.kit.book.tabs}

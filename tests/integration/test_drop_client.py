@@ -225,6 +225,37 @@ async def test_who_follows_a_job_that_nobody_takes_hears_of_its_end_after_a_day(
     assert list(passed) == []
 
 
+async def test_an_undo_is_asked_for_by_a_control_object(store):
+    await written(store, status())
+    await DropClient(store).undo(JOB)
+
+    assert await keys(store) == [JOB.status_key, JOB.undo_key]
+
+
+async def test_an_undo_of_a_job_older_than_a_day_is_refused_before_it_is_asked_for(store):
+    await written(store, status())
+    old = DropClient(store, now=lambda: datetime.now(UTC) + timedelta(hours=24))
+    with pytest.raises(Permanent) as error:
+        await old.undo(JOB)
+
+    assert error.value.code is FailureCode.EXPIRED
+    assert await keys(store) == [JOB.status_key]
+
+
+async def test_a_job_that_no_worker_has_taken_has_nothing_to_undo_yet(store):
+    manifest = JOB.manifest_key(Flow.QUERY)
+    await store.put(manifest, b"{}", media_type="application/json")
+    with pytest.raises(DropError, match="has not ended yet"):
+        await DropClient(store).undo(JOB)
+
+    assert await keys(store) == [manifest]
+
+
+async def test_without_results_no_folder_is_made(store, tmp_path):
+    assert await DropClient(store).save(completed(), tmp_path / "results") == []
+    assert list(tmp_path.iterdir()) == []
+
+
 async def test_a_job_is_found_by_its_id_in_every_session(store):
     client = DropClient(store)
     for session in (SESSION, "session-2"):

@@ -108,14 +108,15 @@ def test_what_is_applied_reads_as_the_services_spell_it(settings):
     """The comparison could be blind in both directions at once; these are looked at with other eyes."""
     stack = provision(settings)
     s3, sqs = sync_client(settings, "s3"), sync_client(settings, "sqs")
-    (lifecycle,) = s3.get_bucket_lifecycle_configuration(Bucket=stack.bucket)["Rules"]
+    lifecycle = s3.get_bucket_lifecycle_configuration(Bucket=stack.bucket)["Rules"]
     (cors,) = s3.get_bucket_cors(Bucket=stack.bucket)["CORSRules"]
     (encryption,) = s3.get_bucket_encryption(Bucket=stack.bucket)["ServerSideEncryptionConfiguration"]["Rules"]
     queue = sqs.get_queue_attributes(QueueUrl=stack.queue_urls["queries"], AttributeNames=["All"])["Attributes"]
     results = sqs.get_queue_attributes(QueueUrl=stack.queue_urls["results"], AttributeNames=["All"])["Attributes"]
 
-    assert (lifecycle["Expiration"]["Days"], lifecycle["Status"]) == (1, "Enabled")
-    assert lifecycle["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"] == 1
+    assert {rule["Filter"]["Prefix"] for rule in lifecycle} == {"sessions/", "shared/"}
+    assert [(rule["Expiration"]["Days"], rule["Status"]) for rule in lifecycle] == [(1, "Enabled")] * 2
+    assert [rule["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"] for rule in lifecycle] == [1, 1]
     assert cors["ExposeHeaders"] == ["ETag", "x-amz-version-id", "x-amz-checksum-crc32"]
     assert encryption["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
     assert set(s3.get_public_access_block(Bucket=stack.bucket)["PublicAccessBlockConfiguration"].values()) == {True}

@@ -6,6 +6,8 @@ import socket
 from contextlib import asynccontextmanager
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from faulty_proxy import Answer, FaultyProxy
 from memory_store import MemoryStore
 from sheets_in_process import ACCOUNT, SpreadsheetsInProcess
@@ -363,6 +365,13 @@ def test_a_key_that_is_none_is_refused_without_a_word_of_it(emulator, key):
     assert "SECRET" not in str(error.value)
 
 
+@pytest.mark.parametrize("key", [ec.generate_private_key(ec.SECP256R1()), ed25519.Ed25519PrivateKey.generate()])
+def test_a_key_that_is_none_of_rsa_is_refused(emulator, key):
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    with pytest.raises(ServiceAccountError, match="is not the key file"):
+        credentials_of(emulator.service_account_info(ACCOUNT) | {"private_key": pem}, name="key.json")
+
+
 @pytest.mark.parametrize("content", ["[]", "1", "null", '"text"', '{"type": "authorized_user"}'])
 def test_other_json_is_no_key_file(tmp_path, content):
     path = tmp_path / "key.json"
@@ -372,12 +381,12 @@ def test_other_json_is_no_key_file(tmp_path, content):
         read_service_account(path)
 
 
-@pytest.mark.parametrize(("content", "why"), [(b"\xff\xfe", "is not JSON"), (b"-----BEGIN", "is not JSON")])
-def test_what_is_no_json_is_no_key_file(tmp_path, content, why):
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"-----BEGIN", b"[" * 200_000], ids=["binary", "text", "deep"])
+def test_what_is_no_json_is_no_key_file(tmp_path, content):
     path = tmp_path / "key.json"
     path.write_bytes(content)
 
-    with pytest.raises(ServiceAccountError, match=why):
+    with pytest.raises(ServiceAccountError, match="is not JSON"):
         read_service_account(path)
 
 

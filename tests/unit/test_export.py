@@ -357,6 +357,26 @@ def test_json_is_an_object_for_each_row(file_format, tmp_path):
     assert rows[2]["price"] == "12345678901234567.89"
 
 
+@pytest.mark.parametrize("file_format", ["json", "jsonl"])
+def test_integers_that_a_double_would_round_are_text_in_json(file_format, tmp_path):
+    whole = [2**53 - 1, -(2**53 - 1), None, 2**53, -(2**53), 2**62, -(2**63)]
+    table = pa.table({"n": pa.array(whole, pa.int64()), "u": pa.array([1] * 6 + [2**64 - 1], pa.uint64())})
+    path, report = export(tmp_path, table, file_format)
+
+    rows = _read_json(path)
+    assert [row["n"] for row in rows] == [*whole[:3], *map(str, whole[3:])]
+    assert [row["u"] for row in rows] == [1] * 6 + [str(2**64 - 1)]
+    told = "5 numbers that most readers of JSON would round were written as text, to keep every digit."
+    assert report["notes"] == [told]
+
+
+def test_the_largest_unsigned_integers_are_text_in_a_workbook(tmp_path):
+    path, report = export(tmp_path, pa.table({"u": pa.array([1, 2**64 - 1], pa.uint64())}), "xlsx")
+
+    assert cells(path)[1:] == [(1,), (str(2**64 - 1),)]
+    assert report["notes"] == ["1 numbers of more than 15 digits were written as text, to keep every digit."]
+
+
 def test_parquet_keeps_types_and_loses_what_pandas_adds(tmp_path):
     frame = pd.DataFrame({"a": [1, 2], "t": ["x", None], "d": pd.to_datetime(["2024-01-01", "2024-01-02"])})
     path, _ = export(tmp_path, pa.Table.from_pandas(frame), "parquet")

@@ -3,7 +3,7 @@
 import pytest
 
 from consumers.delivery.sheet.book import Book, a1
-from consumers.delivery.sheet.plan import MAX_CELLS, MAX_COLUMNS, find_header, find_tab, free_title, plan_append
+from consumers.delivery.sheet.plan import MAX_CELLS, find_header, find_tab, free_title, plan_append
 from consumers.delivery.sheet.rows import Column
 from consumers.errors import Permanent
 from events.manifest import GoogleSheetDestination

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from events.keys import CONTROL_SUFFIX, MANIFEST_SUFFIXES, ROOT, Flow
+from events.keys import CONTROL_SUFFIX, MANIFEST_SUFFIXES, ROOT, SHARED, Flow
 from infra.settings import Settings
 from infra.stack.resources import kind_of
 from infra.stack.spelling import agrees
@@ -57,11 +57,12 @@ def test_every_manifest_and_control_has_a_queue_of_its_own():
 
 
 def test_what_cannot_be_read_for_a_day_is_gone_with_its_unfinished_uploads():
-    (rule,) = _properties("Bucket")["LifecycleConfiguration"]["Rules"]
+    rules = _properties("Bucket")["LifecycleConfiguration"]["Rules"]
 
-    assert rule["Prefix"] == ROOT
-    assert rule["ExpirationInDays"] == 1
-    assert rule["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
+    assert [rule["Prefix"] for rule in rules] == [ROOT, SHARED]
+    assert {rule["Status"] for rule in rules} == {"Enabled"}
+    assert [rule["ExpirationInDays"] for rule in rules] == [1, 1]
+    assert [rule["AbortIncompleteMultipartUpload"] for rule in rules] == [{"DaysAfterInitiation": 1}] * 2
 
 
 @pytest.mark.parametrize("logical_id", QUEUES)

@@ -21,11 +21,7 @@ MEDIA_TYPES = {
     "json": "application/json",
     "jsonl": "application/jsonl",
 }
-_PLAIN: dict[str, Callable[[Result, Path, Room], None]] = {
-    "json": write_json,
-    "jsonl": write_jsonl,
-    "parquet": write_parquet,
-}
+_JSON: dict[str, Callable[[Result, Path, Room], int]] = {"json": write_json, "jsonl": write_jsonl}
 
 
 def export_tables(arguments: dict[str, Any], folders: Folders) -> dict[str, Any]:
@@ -60,9 +56,12 @@ def write_tables(arguments: dict[str, Any], folders: Folders) -> dict[str, Any]:
         choices = CsvChoices(bom=arguments["bom"], formula_safe=arguments["formula_safe"])
         changed = sum(write_csv(result, path, room, choices) for result, path in zip(results, paths, strict=True))
         notes = _disarmed(changed)
-    else:
+    elif file_format == "parquet":
         for result, path in zip(results, paths, strict=True):
-            _PLAIN[file_format](result, path, room)
+            write_parquet(result, path, room)
+    else:
+        write = _JSON[file_format]
+        notes = _kept(sum(write(result, path, room) for result, path in zip(results, paths, strict=True)))
     files = [
         described(path, MEDIA_TYPES[file_format]) | {"rows": result.rows, "columns": len(result.names)}
         for result, path in zip(results, paths, strict=True)
@@ -95,3 +94,8 @@ def _disarmed(changed: int) -> list[str]:
         "To have them as they are, ask for the csv with formula_safe off."
     )
     return [told] if changed else []
+
+
+def _kept(long: int) -> list[str]:
+    told = f"{long:,} numbers that most readers of JSON would round were written as text, to keep every digit."
+    return [told] if long else []

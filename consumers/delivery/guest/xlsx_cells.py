@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from consumers.delivery.guest.formulas import armed
-from consumers.delivery.guest.json_format import significant_digits
+from consumers.delivery.guest.json_format import beyond, significant_digits
 from consumers.delivery.guest.lines import count, mended, replaced
 
 # Microsoft, "Excel specifications and limits".
@@ -100,7 +100,7 @@ class Cells:
         spelled = pc.cast(column, pa.string())
         odd = pc.greater(pc.utf8_length(significant_digits(spelled)), MAX_DIGITS)
         if pa.types.is_integer(kind):
-            odd = pc.or_(pc.greater(column, _MAX_EXACT), pc.less(column, -_MAX_EXACT)) if kind.bit_width > 32 else None
+            odd = beyond(column, _MAX_EXACT) if kind.bit_width > 32 else None
         many = 0 if odd is None else count(odd)
         self._long += many
         return spelled, odd if many else None, spelled

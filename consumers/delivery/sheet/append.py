@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ import structlog
 from consumers.delivery.sheet import marks, requests
 from consumers.delivery.sheet.appended import Appended, keep, kept
 from consumers.delivery.sheet.book import Book, Tab
-from consumers.delivery.sheet.plan import MAX_CELLS, free_title, plan_append, sheet_full
+from consumers.delivery.sheet.plan import MAX_CELLS, free_title, plan_append, sheet_full, too_many_marks
 from consumers.delivery.sheet.rows import Chunk, RowsReport, digest_of, read_chunks, spelled_out
 from consumers.delivery.sheet.session import SheetSession
 from consumers.drop import Answer, Drop
@@ -21,6 +22,8 @@ from events.manifest import GoogleSheetDestination
 from events.results import FailureCode, SheetRows, Stage
 
 MAX_TITLE_CHARS = 80
+# An event must fit into a message.
+MAX_TOLD_COLUMNS = 200
 
 log = structlog.get_logger(__name__)
 
@@ -78,31 +81,53 @@ class Append:
         self._key = marks.key_of(drop.job)
         self._own_tab = marks.tab_id(drop.job, drop.epoch)
 
-    async def upload(self, rows: RowsReport, folder: Path, report: Report) -> Waiting:
-        """All rows but those of the last chunk go to a hidden tab, chunk by chunk; raises UnsafeOutput."""
+    async def upload(self, rows: RowsReport, folder: Path, report: Report) -> Waiting | Answer:
+        """All rows but those of the last chunk go to a hidden tab, chunk by chunk; raises UnsafeOutput.
+
+        Returns the answer, if another try of the job delivers it meanwhile.
+        """
         hidden, digests, last = 0, bytearray(), Chunk([], 0)
         async for chunk in read_chunks(folder, rows, max_bytes=self._request_bytes):
             if last.rows:
-                await self._hide(rows, last, hidden)
+                record = await self._hide(rows, last, hidden)
+                if record is not None:
+                    return await self._delivered_before(record, await self._session.look())
                 hidden += len(last.rows)
                 await report(Stage.DELIVER, f"Sent {hidden:,} of {rows.rows:,} rows to the sheet.")
             digests += b"".join(digest_of([spelled_out(value) for value in row]) for row in chunk.rows)
             last = chunk
         return Waiting(rows, hidden, last, bytes(digests))
 
-    async def _hide(self, rows: RowsReport, chunk: Chunk, before: int) -> None:
+    async def _hide(self, rows: RowsReport, chunk: Chunk, before: int) -> marks.Record | None:
+        """Returns the job's record, if there is one meanwhile."""
         header = int(self._tab is None)
         steps = [requests.write_rows(self._own_tab, before + header, chunk.rows, range(len(rows.columns)))]
         if before == 0:
             title = marks.hidden_title(self._drop.job, self._drop.epoch)
             size = (rows.rows + header, len(rows.columns))
-            steps.insert(0, requests.add_tab(self._own_tab, title, size, hidden=True, frozen=header))
+            # Refused once there is a record: a tab that comes late would stay for good.
+            unless_recorded = requests.write_nothing(self._key, marks.mark_id(self._drop.job))
+            add = requests.add_tab(self._own_tab, title, size, hidden=True, frozen=header)
+            steps = [*unless_recorded, add, *steps]
 
         async def done() -> bool:
             # Later chunks are simply written again, to the same cells.
             return before == 0 and (await self._session.look()).tab(self._own_tab) is not None
 
-        await self._session.change(steps, done)
+        return await self._change_unless_recorded(steps, done)
+
+    async def _change_unless_recorded(
+        self, steps: list[JsonObject], done: Callable[[], Awaitable[bool]]
+    ) -> marks.Record | None:
+        """Returns the job's record, if the change was refused because there is one."""
+        try:
+            await self._session.change(steps, done)
+        except SheetRefused:
+            record = await self._session.record()
+            if record is None:
+                raise
+            return record
+        return None
 
     async def look_again(self) -> None:
         """Before another ``show``: what was seen of the other tabs may be out of date."""
@@ -129,10 +154,13 @@ class Append:
 
     async def _make(self, placed: _Placed, book: Book) -> marks.Record | None:
         """Returns the record of an earlier try, if that came through before this one."""
+        outdated = marks.outdated_keys(book, room=len(self._key) + len(placed.record.value))
+        if outdated is None:
+            raise too_many_marks()
         abandoned = {*marks.own_hidden_tabs(book, self._drop.job), *marks.forgotten_tabs(book)} - {self._own_tab}
         steps = [
             requests.put_record(self._key, marks.mark_id(self._drop.job), placed.record),
-            *(requests.forget(key) for key in marks.outdated_keys(book)),
+            *(requests.forget(key) for key in outdated),
             *(requests.delete_tab(tab) for tab in sorted(abandoned)),
             *placed.steps,
         ]
@@ -140,14 +168,7 @@ class Append:
         async def done() -> bool:
             return await self._session.record() is not None
 
-        try:
-            await self._session.change(steps, done)
-        except SheetRefused:
-            record = await self._session.record()
-            if record is None:
-                raise
-            return record
-        return None
+        return await self._change_unless_recorded(steps, done)
 
     def _below(self, waiting: Waiting, book: Book, tab: Tab, last_row: int | None) -> _Placed:
         columns = waiting.report.columns
@@ -205,7 +226,7 @@ class Append:
             first_row=first + 1,
             rows=rows,
             columns=len(waiting.names),
-            added_columns=added,
+            added_columns=added[:MAX_TOLD_COLUMNS],
         )
 
     async def _keep(self, waiting: Waiting, answer: Answer, rows: SheetRows) -> None:

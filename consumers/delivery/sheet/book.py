@@ -11,9 +11,10 @@ from pydantic.alias_generators import to_camel
 
 from consumers.ports import JsonObject
 
+MAX_COLUMNS = 18_278
 _CELLS = "startRow,startColumn,rowData(values(userEnteredValue,effectiveValue,userEnteredFormat(numberFormat(type))))"
 _PROPERTIES = "properties(sheetId,title,index,sheetType,hidden,gridProperties(rowCount,columnCount))"
-_METADATA = "developerMetadata(metadataId,metadataKey,metadataValue)"
+_METADATA = "developerMetadata(metadataId,metadataKey,metadataValue,visibility)"
 BOOK_FIELDS = f"{_METADATA},sheets({_PROPERTIES})"
 BOOK_AND_CELL_FIELDS = f"{_METADATA},sheets({_PROPERTIES},data({_CELLS}))"
 ENTERED_FIELDS = "sheets(data(startRow,startColumn,rowData(values(userEnteredValue,effectiveValue,note))))"
@@ -157,6 +158,12 @@ class Metadata(_Theirs):
     metadata_key: str = ""
     metadata_value: str = ""
     location: Location = Location()
+    visibility: str = ""
+
+    @property
+    def is_our_projects(self) -> bool:
+        """Made by us: what is visible to the whole document, anybody may have written."""
+        return self.visibility == "PROJECT"
 
     @property
     def tab_id(self) -> int | None:

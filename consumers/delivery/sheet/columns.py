@@ -50,17 +50,34 @@ def match_columns(header: Sequence[str], names: Sequence[str]) -> list[int | Non
     The closest spelling wins: the same text, then but for case and spaces, then but for punctuation,
     camelCase and accents, then by common synonyms.
     """
-    found: list[int | None] = [None] * len(names)
-    free = [index for index, text in enumerate(header) if text.strip()]
-    for spelled in (_as_is, _folded, _plain, _synonymous):
-        by_spelling: dict[str, int] = {}
-        for index in reversed(free):
-            by_spelling[spelled(header[index])] = index
-        for position, name in enumerate(names):
-            if found[position] is None and spelled(name) in by_spelling:
-                found[position] = by_spelling.pop(spelled(name))
-        free = [index for index in free if index not in found]
-    return found
+    return Headings(names).places_in(header)
+
+
+class Headings:
+    """Names of columns, spelled once, to be looked for in any number of rows."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+        self._spelled = {spelled: [spelled(name) for name in names] for spelled in _SPELLINGS}
+        self._folded = set(self._spelled[_folded])
+        self._synonymous = set(self._spelled[_synonymous])
+
+    def places_in(self, header: Sequence[str]) -> list[int | None]:
+        """As ``match_columns`` says."""
+        found: list[int | None] = [None] * len(self._names)
+        free = [index for index, text in enumerate(header) if self._may_be_one(text)]
+        for spelled, names in self._spelled.items():
+            by_spelling = {spelled(header[index]): index for index in reversed(free)}
+            for position, name in enumerate(names):
+                if found[position] is None and name in by_spelling:
+                    found[position] = by_spelling.pop(name)
+            used = set(found)
+            free = [index for index in free if index not in used]
+        return found
+
+    def _may_be_one(self, text: str) -> bool:
+        # The other spellings are the same only where one of these two is.
+        return bool(text.strip()) and (_folded(text) in self._folded or _synonymous(text) in self._synonymous)
 
 
 def _as_is(text: str) -> str:
@@ -68,7 +85,8 @@ def _as_is(text: str) -> str:
 
 
 def _folded(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    composed = text if text.isascii() else unicodedata.normalize("NFKC", text)
+    return " ".join(composed.casefold().split())
 
 
 def _plain(text: str) -> str:
@@ -83,5 +101,10 @@ def _synonymous(text: str) -> str:
 
 def _tokens(text: str) -> list[str]:
     split = _CAMEL.sub(" ", text)
+    if split.isascii():
+        return _TOKEN.findall(split.lower())
     decomposed = unicodedata.normalize("NFKD", split).casefold()
     return _TOKEN.findall("".join(part for part in decomposed if not unicodedata.combining(part)))
+
+
+_SPELLINGS = (_as_is, _folded, _plain, _synonymous)

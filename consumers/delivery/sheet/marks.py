@@ -11,22 +11,26 @@ are removed when their job is forgotten. Source: Sheets API guides, "Read & writ
 
 import hashlib
 import json
+import re
+import time
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from consumers.delivery.sheet.book import Book, Metadata
+from consumers.delivery.sheet.book import MAX_COLUMNS, Book, Metadata
 from events.keys import JobRef
 
 PREFIX = "dropchute."
 FIRST, LAST, COLUMN = "first", "last", "column "
 # A job and its bucket's objects are forgotten after two days at the most.
 KEPT_DAYS = 2
-MAX_MARKS = 150
+# Longer than all tries of a job take: a retry that does not find the record adds the rows again.
+KEPT_HOURS = 6
 MAX_MARK_CHARS = 20_000
+MAX_ROWS = 10_000_000
 HIDDEN_TAB = "dropchute"
 
 
@@ -62,19 +66,32 @@ def _positive(text: str) -> int:
     return 1 + int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) % (2**31 - 1)
 
 
+_RUNS = re.compile(r"(?:\d{1,5}(?:-\d{1,5})?(?:,\d{1,5}(?:-\d{1,5})?)*)?")
+
+
+def _are_places(text: str) -> str:
+    if _RUNS.fullmatch(text) is None:
+        raise ValueError("no runs of columns")
+    runs = _runs_of(text)
+    if any(not run or run[-1] >= MAX_COLUMNS for run in runs) or sum(map(len, runs)) > MAX_COLUMNS:
+        raise ValueError("more columns than a tab can have")
+    return text
+
+
 class Record(BaseModel):
     """What the sheet itself knows of a delivery. Short names, because every character counts."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
 
-    on: date
+    at: int = Field(ge=0, lt=2**40)
+    """Seconds since 1970."""
     state: Literal["rows", "tab", "undone"] = Field(alias="s")
-    epoch: int = Field(default=0, alias="e")
-    tab_id: int = Field(default=0, alias="t")
-    rows: int = Field(default=0, alias="n")
-    places: str = Field(default="", alias="c")
+    epoch: int = Field(default=0, alias="e", ge=0, lt=2**31)
+    tab_id: int = Field(default=0, alias="t", ge=0, lt=2**31)
+    rows: int = Field(default=0, alias="n", ge=0, le=MAX_ROWS)
+    places: Annotated[str, AfterValidator(_are_places)] = Field(default="", alias="c")
     """In which columns of the sheet the result's columns are, as ``spelled`` writes them."""
-    digest: str = Field(default="", alias="d")
+    digest: str = Field(default="", alias="d", max_length=64)
     """Of the rows' digests, one after another."""
     header: bool = Field(default=False, alias="h")
     """Whether the job wrote the header row too, right above its first row."""
@@ -86,35 +103,43 @@ class Record(BaseModel):
 
 def undone() -> Record:
     """A record that stands for no rows, and keeps a late writer from adding any."""
-    return Record(on=_today(), state="undone")
+    return Record(at=int(time.time()), state="undone")
 
 
 def new_record(state: Literal["rows", "tab"], **facts: object) -> Record:
-    return Record.model_validate({"on": _today(), "state": state, **facts})
+    return Record.model_validate({"at": int(time.time()), "state": state, **facts})
 
 
 def record_of(metadata: Sequence[Metadata], job: JobRef) -> Record | None:
     """The job's record among a spreadsheet's metadata."""
-    found = [each for each in metadata if each.metadata_id == mark_id(job) and each.metadata_key == key_of(job)]
+    ours = [each for each in metadata if each.is_our_projects and each.metadata_key == key_of(job)]
+    found = [each for each in ours if each.metadata_id == mark_id(job)]
     return _parsed(found[0]) if found else None
 
 
-def outdated_keys(book: Book) -> list[str]:
-    """The keys of jobs that are forgotten by now, or that must make room."""
-    made: dict[str, date] = {}
+def outdated_keys(book: Book, *, room: int) -> list[str] | None:
+    """The keys of jobs that are forgotten by now, or that must make room for ``room`` more characters.
+
+    None: no such room can be made, because too many records are too young to go.
+    """
+    made: dict[str, int] = {}
     chars: Counter[str] = Counter()
     for each in book.developer_metadata:
-        if each.metadata_key.startswith(PREFIX):
+        if each.is_our_projects and each.metadata_key.startswith(PREFIX):
             record = _parsed(each)
-            made[each.metadata_key] = max(record.on if record else date.min, made.get(each.metadata_key, date.min))
+            made[each.metadata_key] = max(record.at if record else 0, made.get(each.metadata_key, 0))
             chars[each.metadata_key] += len(each.metadata_key) + len(each.metadata_value)
-    limit = _today() - timedelta(days=KEPT_DAYS)
-    outdated, total = [], 0
-    for number, (on, key) in enumerate(sorted(((on, key) for key, on in made.items()), reverse=True)):
-        total += chars[key]
-        if on < limit or number >= MAX_MARKS - 1 or total > MAX_MARK_CHARS:
+    now = int(time.time())
+    outdated, total = [], room
+    for at, key in sorted(((at, key) for key, at in made.items()), reverse=True):
+        # A clock may have been wrong: what comes from the far future is no better than what is old.
+        age = abs(now - at)
+        young = age < KEPT_HOURS * 3600
+        if young or (age < KEPT_DAYS * 86_400 and total + chars[key] <= MAX_MARK_CHARS):
+            total += chars[key]
+        else:
             outdated.append(key)
-    return outdated
+    return outdated if total <= MAX_MARK_CHARS else None
 
 
 def own_hidden_tabs(book: Book, job: JobRef) -> list[int]:
@@ -145,11 +170,15 @@ def spelled(places: Sequence[int]) -> str:
 
 def places_of(text: str) -> list[int]:
     """The inverse of ``spelled``."""
-    places: list[int] = []
+    return [place for run in _runs_of(text) for place in run]
+
+
+def _runs_of(text: str) -> list[range]:
+    runs = []
     for run in filter(None, text.split(",")):
         first, _, last = run.partition("-")
-        places += range(int(first), int(last or first) + 1)
-    return places
+        runs.append(range(int(first), int(last or first) + 1))
+    return runs
 
 
 def _parsed(metadata: Metadata) -> Record | None:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from consumers.delivery.sheet.book import Book, Cell, Row, Tab
-from consumers.delivery.sheet.columns import match_columns
+from consumers.delivery.sheet.book import MAX_COLUMNS, Book, Cell, Row, Tab
+from consumers.delivery.sheet.columns import Headings, match_columns
 from consumers.delivery.sheet.rows import Column
 from consumers.errors import Permanent
 from events.manifest import GoogleSheetDestination
@@ -12,7 +12,6 @@ from events.results import FailureCode
 
 # Google Drive help, "Files you can store in Google Drive".
 MAX_CELLS = 10_000_000
-MAX_COLUMNS = 18_278
 # A header stands among the first rows, below a title perhaps.
 HEADER_ROWS = 20
 _SHOWN_TABS = 10
@@ -79,7 +78,8 @@ def find_header(tab: Tab, names: Sequence[str]) -> int | None:
     filled = [index for index, row in rows.items() if row.has_data]
     if not filled:
         return None
-    named = {index: _named(rows[index], names) for index in filled}
+    headings = Headings(names)
+    named = {index: _named(rows[index], headings) for index in filled}
     best = max(filled, key=lambda index: (named[index], -index))
     if named[best]:
         return best
@@ -102,8 +102,8 @@ def _data(row: Row) -> list[Cell]:
     return [cell for cell in row.values if cell.shown.is_data]
 
 
-def _named(row: Row, names: Sequence[str]) -> int:
-    return sum(place is not None for place in match_columns(header_of(row), names))
+def _named(row: Row, headings: Headings) -> int:
+    return sum(place is not None for place in headings.places_in(header_of(row)))
 
 
 def header_of(row: Row) -> list[str]:
@@ -146,6 +146,14 @@ def sheet_full() -> Permanent:
         FailureCode.SHEET_FULL,
         f"The spreadsheet would have more than the {MAX_CELLS:,} cells that Google allows; blank rows and columns "
         "count too. Delete some of them, or choose another spreadsheet or a download.",
+    )
+
+
+def too_many_marks() -> Permanent:
+    return Permanent(
+        FailureCode.SHEET_FULL,
+        "Too many answers were added to this spreadsheet today, and it has no room to remember one more. Use another "
+        "spreadsheet or a download, or try again tomorrow.",
     )
 
 

@@ -4,7 +4,7 @@ from consumers.delivery.sheet.plan import sheet_full
 from consumers.errors import Permanent, SheetRefused, Transient
 from events.results import FailureCode
 
-_OPERATOR = "Results cannot be written to Google Sheets until our team has mended the access; it has been told."
+_OPERATOR = "Google Sheets cannot be used until our team has mended the access; it has been told."
 
 
 def known_refusal(refused: SheetRefused, account: str) -> Permanent | None:
@@ -57,8 +57,8 @@ def read_only(account: str) -> Permanent:
 def protected(account: str) -> Permanent:
     return Permanent(
         FailureCode.SHEET_PROTECTED,
-        f"The place for the rows is protected. Let {account} edit the protected range (Data, “Protect sheets and "
-        "ranges”), or choose another tab.",
+        f"The place of the rows is protected. Let {account} edit the protected range (Data, “Protect sheets and "
+        "ranges”), then try again.",
     )
 
 
@@ -69,7 +69,21 @@ def not_set_up() -> Permanent:
 def unforeseen() -> Permanent:
     return Permanent(
         FailureCode.INTERNAL,
-        "Google Sheets did not take the rows, and our team has been told. Choose a new tab or a download instead.",
+        "The rows could not be added to the sheet, and our team has been told. Choose a download instead.",
+    )
+
+
+def not_taken_back() -> Permanent:
+    return Permanent(
+        FailureCode.INTERNAL,
+        "The rows could not be removed from the sheet, and our team has been told. Remove them by hand.",
+    )
+
+
+def result_too_large() -> Permanent:
+    return Permanent(
+        FailureCode.RESULT_TOO_LARGE,
+        "The result is too large for a sheet. Ask for less at once, or choose a download as csv or parquet.",
     )
 
 

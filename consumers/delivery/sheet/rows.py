@@ -17,7 +17,7 @@ from consumers.sandbox.outputs import UnsafeOutput, open_output
 from events.text import one_line
 
 # Sheets API, "Usage limits": 2 MB are recommended for one request.
-MAX_REQUEST_BYTES = 2_000_000
+MAX_REQUEST_BYTES = 2 * 1024 * 1024
 MAX_CELL_CHARS = 50_000
 DIGEST_BYTES = 8
 _LARGEST = sys.float_info.max

@@ -61,17 +61,25 @@ class SheetSession:
 
     async def probe(self) -> Book:
         """The spreadsheet without its cells, once we know that we may write to it: one call, which leaves nothing."""
-        # A mark that nobody else makes at the same time; its key is none that we look for.
-        nothing = requests.write_nothing(f"{marks.PREFIX}probe", 1 + secrets.randbelow(2**31 - 1))
-        try:
-            reply = await self._sheets.update(self.spreadsheet_id, nothing, fields=f"updatedSpreadsheet({BOOK_FIELDS})")
-        except SheetUnclear as error:
-            raise refusals.unavailable() from error
-        except SheetRefused as refused:
-            if refused.status == 403 and await self._may_read():
-                raise refusals.read_only(self.account) from refused
-            raise self.explained(refused) from refused
-        return Book.model_validate(reply["updatedSpreadsheet"])
+        for number in range(TRIES):
+            # A mark that nobody else makes at the same time; its key is none that we look for.
+            nothing = requests.write_nothing(f"{marks.PREFIX}probe", 1 + secrets.randbelow(2**31 - 1))
+            fields = f"updatedSpreadsheet({BOOK_FIELDS})"
+            try:
+                reply = await self._sheets.update(self.spreadsheet_id, nothing, fields=fields)
+            except SheetUnclear as error:
+                log.warning("sheet.unclear", job=str(self.job), reason=str(error), tries=number + 1)
+                await self._pause_after(number)
+            except SheetRefused as refused:
+                if refused.status == 403 and await self._may_read():
+                    raise refusals.read_only(self.account) from refused
+                raise self.explained(refused) from refused
+            else:
+                return Book.model_validate(reply["updatedSpreadsheet"])
+        raise refusals.unavailable()
+
+    async def _pause_after(self, number: int) -> None:
+        await self._pause(random.uniform(0.5, 1) * 2**number)  # noqa: S311 - spreads load, guards nothing
 
     async def _may_read(self) -> bool:
         try:
@@ -153,7 +161,7 @@ class SheetSession:
             found = await self._sheets.search(self.spreadsheet_id, metadata_key=marks.key_of(self.job))
         except SheetRefused as refused:
             raise self.explained(refused) from refused
-        return metadata_of(found)
+        return [each for each in metadata_of(found) if each.is_our_projects]
 
     async def record(self) -> Record | None:
         """What the spreadsheet knows of the job's delivery."""
@@ -174,7 +182,7 @@ class SheetSession:
             except SheetUnclear as error:
                 log.warning("sheet.unclear", job=str(self.job), reason=str(error), tries=number + 1)
                 unclear = True
-                await self._pause(random.uniform(0.5, 1) * 2**number)  # noqa: S311 - spreads load, guards nothing
+                await self._pause_after(number)
                 if await done():
                     return
             except SheetRefused:

@@ -65,7 +65,7 @@ async def _take(
     session: SheetSession, found: Sequence[Metadata], record: marks.Record, appended: Appended | None
 ) -> TakenBack:
     """Reading takes a while, and Google has no conditional write: the marks must still be where they were found."""
-    for _ in range(PLANS):
+    for plan in range(1, PLANS + 1):
         if record.state == "undone":
             return TakenBack(record.rows, f"{_count(record.rows)} removed from the sheet.")
         tab = (await session.look()).tab(record.tab_id)
@@ -84,7 +84,7 @@ async def _take(
         except (SheetRefused, Permanent) as error:
             # It may be that the sheet is no longer what it was when the reading began.
             now = await session.marks()
-            if isinstance(error, Permanent) and _by_id(now) == _by_id(found):
+            if (isinstance(error, Permanent) or plan == PLANS) and _by_id(now) == _by_id(found):
                 raise
         found, record = now, marks.record_of(now, session.job) or record
     raise refusals.unavailable()

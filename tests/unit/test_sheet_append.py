@@ -11,7 +11,7 @@ from consumers.delivery.google_sheet import GoogleSheets
 from consumers.delivery.sheet.plan import MAX_CELLS
 from consumers.drop import Answer
 from consumers.errors import Permanent, Transient
-from consumers.ports import Limits
+from consumers.ports import Limits, SandboxCrash, SandboxMemory, SandboxOutput, SandboxTimeout
 from events.results import FailureCode
 from infra.embedded.sheets.calls import ApplyThen, LoseReply, Refuse
 from infra.embedded.sheets.cell import Cell
@@ -675,3 +675,82 @@ async def test_a_refusal_that_nobody_knows_is_ours_to_look_into(kit):
 
     assert error.value.code is FailureCode.INTERNAL
     assert "Something new" not in error.value.message
+
+
+@pytest.mark.parametrize("fault", [LoseReply(), ApplyThen(503), Refuse(503)])
+async def test_an_unclear_check_is_made_again(kit, fault):
+    before_write(kit, 1, lambda: fault)
+    await kit.deliver(kit.drop(), COLUMNS, ROWS)
+
+    assert kit.tab().values() == [NAMES, *ROWS]
+    assert not [each for each in kit.book.metadata.values() if each.key.endswith("probe")]
+
+
+async def test_a_check_that_stays_unclear_is_transient(kit):
+    kit.service.fault = lambda _: Refuse(503)
+    drop = kit.drop()
+    with pytest.raises(Transient):
+        await kit.sheets().open(drop, drop.manifest.destination)
+
+    assert len(kit.service.calls) == 4
+
+
+class FailingGuest:
+    tier = "played"
+
+    def __init__(self, error):
+        self.error = error
+
+    async def run(self, task):
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (SandboxTimeout("slow"), FailureCode.RESULT_TOO_LARGE),
+        (SandboxMemory("full"), FailureCode.RESULT_TOO_LARGE),
+        (SandboxOutput("long"), FailureCode.RESULT_TOO_LARGE),
+        (SandboxCrash("gone"), FailureCode.INTERNAL),
+    ],
+)
+async def test_a_result_that_the_sandbox_cannot_write_out_is_too_large(kit, error, code):
+    drop = kit.drop()
+    sheets = GoogleSheets(kit.spreadsheets, FailingGuest(error), kit.store, limits=Limits())
+    opened = await sheets.open(drop, drop.manifest.destination)
+    with pytest.raises(Permanent) as raised:
+        await append(sheets, opened, kit.folder)
+
+    assert raised.value.code is code
+    assert "Google" not in raised.value.message
+
+
+async def test_a_busy_sheet_forgets_no_job_that_may_be_tried_again(kit):
+    kit.tab().write([["Name"]])
+    first = kit.drop()
+    await kit.deliver(first, [("Name", "text")], [["first"]])
+    with pytest.raises(Permanent) as error:
+        for number in range(300):
+            await kit.deliver(kit.drop(), [("Name", "text")], [[number]])
+    there = kit.tab().values()
+    await kit.deliver(kit.drop(first.job, epoch=2), [("Name", "text")], [["first"]])
+
+    assert error.value.code is FailureCode.SHEET_FULL
+    assert "today" in error.value.message
+    assert kit.tab().values() == there
+    assert len(there) > 120
+
+
+async def test_a_wide_tab_is_read_in_small_parts(tmp_path):
+    kit = SheetKit(tmp_path, rows=1_000, columns=500)
+    kit.tab().write([[f"Column {number}" for number in range(500)], *[[1] * 500] * 999])
+    asked = []
+
+    def fault(call):
+        asked.extend(value for name, value in call.query if name == "ranges")
+
+    kit.service.fault = fault
+    await kit.deliver(kit.drop(), [("Column 7", "number")], [[2]])
+
+    assert kit.tab().values()[1000][7] == 2
+    assert asked == ["'Sheet1'!1:20", "'Sheet1'!801:1000"]

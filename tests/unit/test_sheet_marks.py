@@ -1,5 +1,7 @@
 """Marks: derived from the job alone, short, and removed when their job is forgotten."""
 
+import json
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -20,15 +22,15 @@ def day(ago=0):
 def book(records=(), tabs=()):
     """A spreadsheet with marks, as (key, value), and with tabs, as (id, title, hidden)."""
     metadata = [
-        {"metadataId": number, "metadataKey": key, "metadataValue": value}
+        {"metadataId": number, "metadataKey": key, "metadataValue": value, "visibility": "PROJECT"}
         for number, (key, value) in enumerate(records, start=1)
     ]
     sheets = [{"properties": {"sheetId": tab, "title": title, "hidden": hidden}} for tab, title, hidden in tabs]
     return Book.model_validate({"developerMetadata": metadata, "sheets": sheets})
 
 
-def record(ago=0, **facts):
-    return marks.new_record("rows", **facts).model_copy(update={"on": datetime.now(UTC).date() - timedelta(ago)}).value
+def record(hours=0, **facts):
+    return marks.new_record("rows", **facts).model_copy(update={"at": int(time.time() - hours * 3600)}).value
 
 
 def test_marks_are_the_jobs_own_and_tell_nothing_of_it():
@@ -47,7 +49,7 @@ def test_a_record_says_what_it_was_told_in_few_characters():
     mine = found.model_copy(update={"metadata_id": marks.mark_id(JOB)})
 
     assert marks.record_of([mine], JOB) == told
-    assert len(told.value) < 110
+    assert len(told.value) < 115
 
 
 def test_a_record_is_the_jobs_by_key_and_id():
@@ -65,32 +67,78 @@ def test_a_record_that_nobody_can_read_is_none():
     assert marks.record_of([found.model_copy(update={"metadata_id": marks.mark_id(JOB)})], JOB) is None
 
 
+def planted(value, **facts):
+    """A mark of the job with this value, as its record."""
+    (found,) = book([(marks.key_of(JOB), value)]).developer_metadata
+    return found.model_copy(update={"metadata_id": marks.mark_id(JOB), **facts})
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"c": "x"},
+        {"c": "0-99999999999"},
+        {"c": "5-1"},
+        {"c": "18278"},
+        {"c": "0-18277,0-18277"},
+        {"c": "0,"},
+        {"c": "٣"},
+        {"n": -1},
+        {"n": 10**9},
+        {"t": 2**31},
+        {"e": -1},
+        {"at": -1},
+        {"at": 10**30},
+    ],
+)
+def test_a_record_that_cannot_be_ours_is_none(facts):
+    fair = {"at": 1, "s": "rows", "c": "0-18277", "n": 1, "t": 0, "e": 1}
+
+    assert marks.record_of([planted(json.dumps(fair))], JOB) is not None
+    assert marks.record_of([planted(json.dumps(fair | facts))], JOB) is None
+
+
+def test_a_record_that_anybody_may_have_written_is_none():
+    assert marks.record_of([planted(record())], JOB) is not None
+    assert marks.record_of([planted(record(), visibility="DOCUMENT")], JOB) is None
+
+
 def test_marks_of_forgotten_jobs_are_outdated_and_no_others():
     here = [
-        (marks.PREFIX + "today", record()),
-        (marks.PREFIX + "two days", record(2)),
-        (marks.PREFIX + "three days", record(3)),
+        (marks.PREFIX + "now", record()),
+        (marks.PREFIX + "almost two days", record(47)),
+        (marks.PREFIX + "two days", record(49)),
+        (marks.PREFIX + "a wrong clock", record(-49)),
         (marks.PREFIX + "broken", "nonsense"),
         ("somebody.else", "nonsense"),
         ("", ""),
     ]
 
-    assert sorted(marks.outdated_keys(book(here))) == [marks.PREFIX + "broken", marks.PREFIX + "three days"]
+    outdated = marks.outdated_keys(book(here), room=100)
+    assert sorted(outdated) == [marks.PREFIX + name for name in ("a wrong clock", "broken", "two days")]
 
 
 def test_the_oldest_marks_make_room_for_new_ones():
-    here = [(f"{marks.PREFIX}{number:04}", record(1 if number < 10 else 0)) for number in range(160)]
-    outdated = marks.outdated_keys(book(here))
+    here = [(f"{marks.PREFIX}{number:04}", record(40 - number / 10, places="0,2")) for number in range(300)]
+    outdated = set(marks.outdated_keys(book(here), room=1_000))
 
-    assert len(here) - len(outdated) == marks.MAX_MARKS - 1
-    assert {f"{marks.PREFIX}{number:04}" for number in range(10)} <= set(outdated)
+    left = [(key, value) for key, value in here if key not in outdated]
+    assert left == here[-len(left) :]
+    assert marks.MAX_MARK_CHARS - 1_200 < sum(len(key) + len(value) for key, value in left) <= 19_000
 
 
-def test_long_marks_make_room_sooner():
-    here = [(f"{marks.PREFIX}{number:04}", record(places="0,2," * 500)) for number in range(20)]
-    left = len(here) - len(marks.outdated_keys(book(here)))
+def test_young_marks_stay_whatever_their_order_and_old_ones_go_first():
+    here = [(f"{marks.PREFIX}{number:04}", record(7 if number % 2 else 5)) for number in range(500)]
+    outdated = set(marks.outdated_keys(book(here), room=100))
 
-    assert 0 < left * len(here[0][1]) < marks.MAX_MARK_CHARS
+    assert outdated
+    assert outdated < {key for key, _ in here[1::2]}
+
+
+def test_where_all_marks_are_young_there_is_no_room():
+    here = [(f"{marks.PREFIX}{number:04}", record(5)) for number in range(600)]
+
+    assert marks.outdated_keys(book(here), room=100) is None
 
 
 def test_hidden_tabs_are_known_by_their_titles():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from consumers.delivery.sheet.book import Book, a1
+from consumers.delivery.sheet.book import MAX_COLUMNS, Book, a1
 from consumers.delivery.sheet.plan import MAX_CELLS, find_header, find_tab, free_title, plan_append
 from consumers.delivery.sheet.rows import Column
 from consumers.errors import Permanent
@@ -201,3 +201,5 @@ def test_a_free_title_is_the_wanted_one_or_has_a_number():
 
 def test_a_range_names_whole_rows_of_any_tab():
     assert a1("It's 5%", 0, 20) == "'It''s 5%'!1:20"
+    assert a1("T", 4, 6, range(26)) == "'T'!A5:Z6"
+    assert a1("T", 0, 1, range(26, 18_278)) == "'T'!AA1:ZZZ1"

@@ -1,5 +1,8 @@
 """What an undo takes away: exactly what the job had added, or nothing at all."""
 
+import asyncio
+import time
+
 import pytest
 from sheet_kit import SheetKit, Told
 from sheets_in_process import ACCOUNT, SpreadsheetsInProcess
@@ -11,6 +14,7 @@ from events.results import FailureCode
 from infra.embedded.sheets.book import OWNER
 from infra.embedded.sheets.calls import ApplyThen, LoseReply, Refuse
 from infra.embedded.sheets.cell import Cell
+from infra.embedded.sheets.ranges import Area
 
 COLUMNS = [("Name", "text"), ("Day", "date"), ("Amount", "number")]
 NAMES = ["Name", "Day", "Amount"]
@@ -272,7 +276,7 @@ async def test_a_copy_of_the_tab_with_copies_of_our_marks_is_left_alone(tmp_path
     copy = kit.tab("Copy")
     copy.write([["elsewhere"], [], *BEFORE, *ROWS])
     # What Google does to the marks of a tab that is copied: new ids, the same keys.
-    anchors = requests.anchors(marks.key_of(drop.job), copy.id, range(5, 8), [1])
+    anchors = requests.anchors(marks.key_of(drop.job), copy.id, range(5, 8), range(1, 2))
     await kit.spreadsheets.update(kit.book.id, anchors)
     await kit.undo(drop)
 
@@ -390,6 +394,47 @@ async def test_a_sheet_that_never_stands_still_is_transient(kit):
 
     assert len(before_search) == 5
     assert [row for row in kit.tab().values() if row] == [*BEFORE, *ROWS]
+
+
+async def test_an_undo_that_is_refused_for_no_known_reason_ends(kit):
+    drop = await appended(kit)
+    kit.service.fault = lambda call: Refuse(400, "Not allowed on cells in a table.") if call.is_write else None
+    with pytest.raises(Permanent) as error:
+        await kit.undo(drop)
+
+    assert error.value.code is FailureCode.INTERNAL
+    assert "could not be removed" in error.value.message
+
+
+async def test_an_undo_in_a_protected_tab_says_what_to_do(kit):
+    drop = await appended(kit)
+    kit.tab().protect(["someone@example.com"], Area())
+    with pytest.raises(Permanent) as error:
+        await kit.undo(drop)
+
+    assert error.value.code is FailureCode.SHEET_PROTECTED
+    assert ACCOUNT in error.value.message
+    assert "another tab" not in error.value.message
+
+
+async def test_a_long_undo_keeps_no_cells_and_lets_others_go_on(kit):
+    rows = [[f"{number} " + "x" * 200, 46_000, number] for number in range(20_000)]
+    drop = await appended(kit, rows=rows)
+    lags, stop = [0.0], asyncio.Event()
+
+    async def beat():
+        while not stop.is_set():
+            began = time.perf_counter()
+            await asyncio.sleep(0)
+            lags.append(time.perf_counter() - began)
+
+    beating = asyncio.create_task(beat())
+    taken = await kit.undo(drop)
+    stop.set()
+    await beating
+
+    assert taken.rows == 20_000
+    assert len(lags) > 50
 
 
 async def test_rows_deleted_while_an_undo_reads_make_it_look_again(tmp_path):
@@ -536,13 +581,39 @@ async def test_a_hundred_columns_are_added_and_removed(kit):
     assert (kit.tab().values(), sizes(kit)) == (BEFORE, [(1000, 26)])
 
 
-async def test_more_columns_than_marks_fit_for_are_added_all_the_same(kit):
-    columns = [(f"Column {number}", "number") for number in range(2_000)]
-    drop = await appended(kit, columns, [list(range(2_000))])
+@pytest.mark.parametrize("count", [20, 21, 250, 2_000])
+async def test_many_columns_are_added_and_removed(kit, count):
+    columns = [(f"Column {number}", "number") for number in range(count)]
+    drop = await appended(kit, columns, [list(range(count))])
     taken = await kit.undo(drop)
 
-    assert taken.rows == 1
-    assert kit.tab().values()[1:] == BEFORE[1:]
+    assert (kit.tab().values(), sizes(kit)) == (BEFORE, [(1000, 26)])
+    assert taken.message == "1 row removed from the sheet."
+
+
+async def test_of_many_added_columns_those_in_use_stay_and_so_do_columns_of_others_between_them(kit):
+    columns = [(f"Column {number}", "number") for number in range(50)]
+    drop = await appended(kit, columns, [list(range(50))])
+    kit.book.insert(kit.tab(), "COLUMNS", 10, 1)
+    kit.tab().write([["Mine"]], start_column=10)
+    kit.tab().write([["used"]], start_row=1, start_column=30)
+    kit.book.insert(kit.tab(), "COLUMNS", 0, 1)
+    # Our rows are no longer where they were written: the user puts them back.
+    kit.book.delete(kit.tab(), "COLUMNS", 0, 1)
+    kit.book.move(kit.tab(), "COLUMNS", 10, 11, 54)
+    taken = await kit.undo(drop)
+
+    assert kit.tab().values()[0] == [*NAMES, "Column 26", "Mine"]
+    assert kit.tab().values()[1] == [*BEFORE[1], "used"]
+    assert taken.message.count("A column that was added stays") == 1
+    assert not [entry for entry in kit.book.metadata.values() if entry.place.kind != "SPREADSHEET"]
+
+
+async def test_many_jobs_add_many_columns_each(kit):
+    for job in range(6):
+        await appended(kit, [(f"Column {job} {number}", "number") for number in range(200)], [[1] * 200])
+
+    assert len(kit.tab().values()[0]) == 3 + 6 * 200
 
 
 # ---------------------------------------------------------------- new tabs
@@ -644,6 +715,32 @@ async def test_a_batch_that_arrives_after_the_withdrawal_is_refused(kit):
         kit.spreadsheets.arrive()
 
     assert kit.tab().values() == BEFORE
+
+
+@pytest.mark.parametrize("mode", ["append", "new_tab"])
+async def test_a_hidden_tab_that_arrives_after_the_withdrawal_is_refused(kit, mode):
+    kit.spreadsheets = LateSpreadsheets(kit.service)
+    drop = kit.drop(mode=mode)
+    kit.spreadsheets.hold(2, Crash())
+    with pytest.raises(Crash):
+        await kit.deliver(drop, LONG, LONG_ROWS)
+    await withdraw(kit, drop)
+    with pytest.raises(SheetRefused):
+        kit.spreadsheets.arrive()
+
+    assert [tab.values() for tab in kit.book.tabs] == [BEFORE]
+
+
+async def test_a_long_try_that_comes_back_after_the_withdrawal_was_cancelled(kit):
+    drop = kit.drop()
+    sheets = kit.sheets(LONG, LONG_ROWS)
+    opened = await sheets.open(drop, drop.manifest.destination)
+    await withdraw(kit, drop)
+    with pytest.raises(Permanent) as error:
+        await sheets.append(opened, kit.folder / "x", Answer((), text="t"), report=Told(), scratch=kit.folder)
+
+    assert error.value.code is FailureCode.CANCELLED
+    assert [tab.values() for tab in kit.book.tabs] == [BEFORE]
 
 
 async def test_a_batch_that_arrives_during_the_withdrawal_is_taken_back(kit):

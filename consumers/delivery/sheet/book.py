@@ -4,6 +4,7 @@ Source: Google Sheets API v4, REST reference, ``spreadsheets``. Fields that are 
 out there.
 """
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -210,7 +211,38 @@ def metadata_of(reply: JsonObject) -> list[Metadata]:
     return [found.developer_metadata for found in _SearchReply.model_validate(reply).matched_developer_metadata]
 
 
-def a1(title: str, first_row: int, end_row: int) -> str:
-    """Whole rows of a tab in A1 notation; indices from 0, the end not included."""
+def book_of(reply: JsonObject) -> Book:
+    """What ``spreadsheets.get`` told, parsed row by row: in a thread of its own, that lets others go on."""
+    book = Book.model_validate(reply | {"sheets": []})
+    return book.model_copy(update={"sheets": tuple(_tab_of(sheet) for sheet in reply.get("sheets", []))})
+
+
+def _tab_of(sheet: JsonObject) -> Tab:
+    grids = []
+    for grid in sheet.get("data", []):
+        rows = tuple(Row.model_validate(row) for row in grid.get("rowData", []))
+        grids.append(Grid.model_validate(grid | {"rowData": []}).model_copy(update={"row_data": rows}))
+    return Tab.model_validate(sheet | {"data": []}).model_copy(update={"data": tuple(grids)})
+
+
+def rows_told(reply: JsonObject) -> Iterator[tuple[int, Row]]:
+    """Each row that ``spreadsheets.get`` told of one range, with its index; none is kept."""
+    for sheet in reply.get("sheets", []):
+        for grid in sheet.get("data", []):
+            for index, row in enumerate(grid.get("rowData", []), grid.get("startRow", 0)):
+                yield index, Row.model_validate(row)
+
+
+def a1(title: str, first_row: int, end_row: int, columns: range | None = None) -> str:
+    """Rows of a tab in A1 notation, whole or some columns of them; indices from 0, the end not included."""
     quoted = title.replace("'", "''")
-    return f"'{quoted}'!{first_row + 1}:{end_row}"
+    first, last = ("", "") if columns is None else (_letters(columns.start), _letters(columns.stop - 1))
+    return f"'{quoted}'!{first}{first_row + 1}:{last}{end_row}"
+
+
+def _letters(column: int) -> str:
+    letters, left = "", column + 1
+    while left:
+        left, letter = divmod(left - 1, 26)
+        letters = chr(ord("A") + letter) + letters
+    return letters

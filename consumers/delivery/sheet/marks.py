@@ -25,6 +25,7 @@ from events.keys import JobRef
 
 PREFIX = "dropchute."
 FIRST, LAST, COLUMN = "first", "last", "column "
+FIRST_COLUMN, LAST_COLUMN = f"{COLUMN}first", f"{COLUMN}last"
 # A job and its bucket's objects are forgotten after two days at the most.
 KEPT_DAYS = 2
 # Longer than all tries of a job take: a retry that does not find the record adds the rows again.

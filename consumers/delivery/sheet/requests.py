@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Literal
 
-from consumers.delivery.sheet.marks import COLUMN, FIRST, LAST, Record
+from consumers.delivery.sheet.marks import COLUMN, FIRST, FIRST_COLUMN, LAST, LAST_COLUMN, Record
 from consumers.delivery.sheet.plan import Plan
 from consumers.delivery.sheet.rows import Column, Scalar, value_of
 from consumers.ports import JsonObject
@@ -12,8 +12,9 @@ from consumers.ports import JsonObject
 Dimension = Literal["ROWS", "COLUMNS"]
 Rows = Sequence[Sequence[Scalar]]
 
-# A tab has room for 30,000 characters of metadata, and an anchor takes some 40.
-MAX_COLUMN_ANCHORS = 200
+# A tab has room for 30,000 characters of metadata, and an anchor takes some 40. Columns that are added are
+# neighbours: of more than these, the first and the last one have anchors.
+MAX_COLUMN_ANCHORS = 20
 
 _FORMATS = {
     "date": {"type": "DATE", "pattern": "yyyy-mm-dd"},
@@ -171,12 +172,15 @@ def put_anchor(key: str, tab_id: int, dimension: Dimension, index: int, value: s
     return _create({"metadataKey": key, "metadataValue": value}, {"dimensionRange": where})
 
 
-def anchors(key: str, tab_id: int, rows: range, places: Sequence[int]) -> list[JsonObject]:
-    """The first row, the last row, and each column in ``places``."""
+def anchors(key: str, tab_id: int, rows: range, columns: range) -> list[JsonObject]:
+    """The first row, the last row, and the columns that were added: each one, or the ends of many."""
+    marked = {place: f"{COLUMN}{place}" for place in columns}
+    if len(columns) > MAX_COLUMN_ANCHORS:
+        marked = {columns[0]: FIRST_COLUMN, columns[-1]: LAST_COLUMN}
     return [
         put_anchor(key, tab_id, "ROWS", rows.start, FIRST),
         put_anchor(key, tab_id, "ROWS", rows.stop - 1, LAST),
-        *(put_anchor(key, tab_id, "COLUMNS", place, f"{COLUMN}{place}") for place in places),
+        *(put_anchor(key, tab_id, "COLUMNS", place, value) for place, value in marked.items()),
     ]
 
 
@@ -237,4 +241,4 @@ def place_rows(
     steps.append(write_rows(tab.id, first + waiting, last, plan.places))
     undated = [(column, place) for column, place in zip(columns, plan.places, strict=True) if place not in plan.dated]
     steps += format_dates(tab.id, rows, [column for column, _ in undated], [place for _, place in undated])
-    return steps + anchors(key, tab.id, rows, new[:MAX_COLUMN_ANCHORS])
+    return steps + anchors(key, tab.id, rows, new)

@@ -17,7 +17,9 @@ from consumers.delivery.sheet.book import (
     Row,
     Tab,
     a1,
+    book_of,
     metadata_of,
+    rows_told,
 )
 from consumers.delivery.sheet.marks import Record, own_hidden_tabs, record_of
 from consumers.delivery.sheet.plan import HEADER_ROWS
@@ -101,17 +103,18 @@ class SheetSession:
         ``tab`` is the tab as it was last seen; other tabs are left out, as Google does where ranges are asked
         for. A blank bottom is skipped in windows that grow.
         """
-        top = min(HEADER_ROWS, tab.rows)
-        start = max(top, tab.rows - FIRST_WINDOW_ROWS)
+        most = max(1, CELLS_PER_READ // max(1, tab.columns))
+        top = min(HEADER_ROWS, tab.rows, most)
+        window = min(FIRST_WINDOW_ROWS, most)
+        start = max(top, tab.rows - window)
         book = await self._cells(tab, [(0, top), (start, tab.rows)] if start < tab.rows else [(0, top)])
         now = book.tab(tab.id)
         if now is None or (now.rows, now.title) != (tab.rows, tab.title):
             if not tries:
                 raise refusals.unavailable()
             return await self.read_ends(now or await self._seen_now(tab), tries=tries - 1)
-        window = FIRST_WINDOW_ROWS
         while start > top and (now.last_data_row() or 0) < top:
-            window *= 4
+            window = min(4 * window, most)
             start, end = max(top, start - window), start
             more = (await self._cells(now, [(start, end)])).tab(tab.id)
             now = now.model_copy(update={"data": (*now.data, *(more.data if more else ()))})
@@ -131,7 +134,7 @@ class SheetSession:
                     seen, [(first, min(end, seen.rows)) for first, end in rows if first < seen.rows]
                 )
             raise self.explained(refused) from refused
-        return Book.model_validate(reply)
+        return await asyncio.to_thread(book_of, reply)
 
     async def _seen_now(self, tab: Tab) -> Tab:
         seen = (await self.look()).tab(tab.id)
@@ -139,21 +142,22 @@ class SheetSession:
             raise Permanent(FailureCode.SHEET_TAB_MISSING, f"The tab “{tab.title}” was deleted. Choose another one.")
         return seen
 
-    async def read_rows(self, tab: Tab, rows: range) -> list[Row]:
-        """What somebody entered into these rows."""
-        step = max(1, CELLS_PER_READ // max(1, tab.columns))
-        read: list[Row] = []
+    async def read_rows(
+        self, tab: Tab, rows: range, see: Callable[[int, Row], None], *, columns: range | None = None
+    ) -> None:
+        """Show ``see`` what somebody entered into each of these rows, in their order, and keep nothing of it.
+
+        ``columns``: only these, as if they were all. ``see`` runs in another thread.
+        """
+        step = max(1, CELLS_PER_READ // max(1, tab.columns if columns is None else len(columns)))
         for first in range(rows.start, rows.stop, step):
-            end = min(first + step, rows.stop)
+            part = range(first, min(first + step, rows.stop))
+            ranges = [a1(tab.title, part.start, part.stop, columns)]
             try:
-                reply = await self._sheets.get(
-                    self.spreadsheet_id, fields=ENTERED_FIELDS, ranges=[a1(tab.title, first, end)]
-                )
+                reply = await self._sheets.get(self.spreadsheet_id, fields=ENTERED_FIELDS, ranges=ranges)
             except SheetRefused as refused:
                 raise self.explained(refused) from refused
-            found = Book.model_validate({"sheets": [{"properties": {}, **each} for each in reply.get("sheets", [])]})
-            read += [found.sheets[0].row(index) if found.sheets else Row() for index in range(first, end)]
-        return read
+            await asyncio.to_thread(_show, reply, part, see)
 
     async def marks(self) -> list[Metadata]:
         """What the job has left in the spreadsheet."""
@@ -216,3 +220,12 @@ class SheetSession:
         if known is None:
             log.warning("sheet.refused", job=str(self.job), status=refused.status, reason=refused.message[:500])
         return known or refused
+
+
+def _show(reply: JsonObject, rows: range, see: Callable[[int, Row], None]) -> None:
+    told, blank = rows_told(reply), Row()
+    at, row = next(told, (rows.stop, blank))
+    for index in rows:
+        while at < index:
+            at, row = next(told, (rows.stop, blank))
+        see(index, row if index == at else blank)

@@ -7,8 +7,9 @@ from itertools import groupby
 
 from consumers.delivery.sheet import marks, refusals, requests
 from consumers.delivery.sheet.appended import Appended
-from consumers.delivery.sheet.book import Cell, Metadata, Row, Tab
-from consumers.delivery.sheet.rows import digest_of, spelled_as_entered, spelled_out
+from consumers.delivery.sheet.book import Metadata, Row, Tab
+from consumers.delivery.sheet.rows import spelled_out
+from consumers.delivery.sheet.seen import SeenRows, added_columns, column_of, content_of
 from consumers.delivery.sheet.session import SheetSession
 from consumers.errors import Permanent, SheetRefused
 from consumers.ports import JsonObject, TakenBack
@@ -21,6 +22,7 @@ PLANS = 4
 _SHOWN_ROWS = 3
 _SHOWN_CELLS = 6
 _SHOWN_CHARS = 30
+_SEEN_ENTRIES = 2
 
 
 async def take_back(session: SheetSession, recall: Recall, epoch: int) -> TakenBack:
@@ -124,39 +126,44 @@ class _Removal:
         self._tab = tab
         self._record = record
         self._places = marks.places_of(record.places)
-        self._own_places = frozenset(self._places)
         # A copy of the tab has copies of the anchors.
         self._found = [each for each in found if each.tab_id == tab.id]
         digests = appended.row_digests if appended else []
         # Of another try than the one that wrote the rows, they would tell us nothing.
         self._digests = digests if _whole(digests) == record.digest else None
         self._names = appended.names if appended else ()
+        self._own_headers = frozenset(spelled_out(name) for name in self._names)
         self.kept: list[str] = []
 
     async def steps(self) -> list[JsonObject]:
         if self._record.state == "tab":
             return await self._whole_tab()
         first, last = self._ends()
-        rows = await self._session.read_rows(self._tab, range(first, last + 1))
-        ours = [first + offset for offset in self._ours(rows, first)]
+        between = await self._seen(range(first, last + 1))
+        ours = [first + offset for offset in await self._ours(between, first)]
         own_rows = frozenset(ours)
-        theirs = [row for index, row in enumerate(rows, first) if index not in own_rows]
-        header = await self._header(first, last, theirs) if self._record.header else []
+        header = await self._header(between, own_rows) if self._record.header else []
         steps = [
             requests.delete(self._tab.id, "ROWS", run.start, run.stop) for run in reversed(_runs([*header, *ours]))
         ]
         return steps + await self._columns(own_rows)
 
+    async def _seen(self, rows: range) -> SeenRows:
+        seen = SeenRows(rows, self._places, self._names)
+        await self._session.read_rows(self._tab, rows, seen.see)
+        return seen
+
     async def _whole_tab(self) -> list[JsonObject]:
-        rows = await self._session.read_rows(self._tab, range(self._tab.rows))
+        seen = await self._seen(range(self._tab.rows))
         end = self._record.rows + 1
-        for index, row in enumerate(rows[end:], end):
-            if _is_filled(row):
-                raise _changed(f"somebody has added to the tab “{self._tab.title}”: {self._shown(index, row)}")
-        if len(self._ours(rows[1:end], 1)) < self._record.rows:
+        for index in range(end, self._tab.rows):
+            if seen.is_filled(index):
+                raise _changed(f"somebody has added to the tab “{self._tab.title}”: {await self._shown(index)}")
+        if self._tab.rows < end:
             raise _changed("rows are missing")
-        if self._names and not self._is_header(rows[0]):
-            raise _changed(f"its header was changed: {self._shown(0, rows[0])}")
+        await self._ours(seen.part(range(1, end)), 1)
+        if self._names and not seen.is_header(0):
+            raise _changed(f"its header was changed: {await self._shown(0)}")
         return [requests.delete_tab(self._tab.id)]
 
     def _ends(self) -> tuple[int, int]:
@@ -167,13 +174,13 @@ class _Removal:
             raise _changed("its first or its last row was deleted or moved")
         return first.start_index, last.start_index
 
-    def _ours(self, rows: Sequence[Row], first: int) -> list[int]:
+    async def _ours(self, rows: SeenRows, first: int) -> list[int]:
         """The offsets of the job's rows among ``rows``; others may stand between them."""
-        now = [None if self._has_more(row) else self._digest(row) for row in rows]
+        now = rows.digests
         if None not in now and _whole([digest for digest in now if digest]) == self._record.digest:
-            return list(range(len(rows)))
+            return list(range(len(now)))
         if self._digests is None:
-            raise _changed(f"rows {first + 1} to {first + len(rows)} are not all as they were")
+            raise _changed(f"rows {first + 1} to {first + len(now)} are not all as they were")
         matched: list[int] = []
         for offset, digest in enumerate(now[:-1]):
             if len(matched) < len(self._digests) - 1 and digest == self._digests[len(matched)]:
@@ -181,10 +188,10 @@ class _Removal:
         # The anchors stand on the first row and on the last one.
         matched += [len(now) - 1] if now[-1] == self._digests[-1] else []
         if len(matched) < len(self._digests) or matched[0] != 0:
-            raise self._in_doubt(rows, now, first)
+            raise await self._in_doubt(now, first)
         return matched
 
-    def _in_doubt(self, rows: Sequence[Row], now: Sequence[bytes | None], first: int) -> Permanent:
+    async def _in_doubt(self, now: Sequence[bytes | None], first: int) -> Permanent:
         known = Counter(self._digests)
         strange = []
         for offset, digest in enumerate(now):
@@ -194,81 +201,65 @@ class _Removal:
                 strange.append(offset)
         lost = known.total()
         if not strange and not lost:
-            return _changed(f"rows {first + 1} to {first + len(rows)} were sorted")
-        shown = "; ".join(self._shown(first + offset, rows[offset]) for offset in strange[:_SHOWN_ROWS])
+            return _changed(f"rows {first + 1} to {first + len(now)} were sorted")
+        shown = "; ".join([await self._shown(first + offset) for offset in strange[:_SHOWN_ROWS]])
         more = f"; and {len(strange) - _SHOWN_ROWS} more" if len(strange) > _SHOWN_ROWS else ""
         missing = f"{_count(lost)} of {len(self._digests or []):,} are not there as they were"
         return _changed(f"{missing}. In their place: {shown}{more}" if strange else missing)
 
-    def _digest(self, row: Row) -> bytes:
-        entered = _entered(row)
-        return digest_of([entered[place] if place < len(entered) else "" for place in self._places])
-
-    def _has_more(self, row: Row) -> bool:
-        """Whether somebody wrote into another cell of the row, or put a note on any."""
-        own = self._own_places
-        return any(
-            cell.note or (place not in own and spelled_as_entered(cell)) for place, cell in enumerate(row.values)
-        )
-
-    def _is_header(self, row: Row) -> bool:
-        """Whether the row is the header as the job wrote it, and nothing more."""
-        if any(cell.note for cell in row.values):
-            return False
-        entered = _entered(row)
-        names = [entered[place] for place in self._places if place < len(entered)]
-        return names == [spelled_out(name) for name in self._names] and sum(map(bool, entered)) == len(names)
-
-    async def _header(self, first: int, last: int, between: Sequence[Row]) -> list[int]:
+    async def _header(self, between: SeenRows, ours: frozenset[int]) -> list[int]:
         """The header row, if the job wrote it and nothing else needs it."""
-        above = await self._session.read_rows(self._tab, range(first))
-        below = await self._session.read_rows(self._tab, range(last + 1, self._tab.rows))
-        if not above or not self._is_header(above[-1]):
+        above = await self._seen(range(between.rows.start))
+        below = await self._seen(range(between.rows.stop, self._tab.rows))
+        header = between.rows.start - 1
+        if header < 0 or not above.is_header(header):
             self.kept.append("The header row stays, because it was changed.")
             return []
         # What was passed over as blank when the header was written needs none now.
-        if any(row.has_data for row in (*above[:-1], *between, *below)):
+        if any(index != header and index not in ours for part in (above, between, below) for index in part.with_data()):
             self.kept.append("The header row stays, because there are other rows.")
             return []
-        return [first - 1]
+        return [header]
 
     async def _columns(self, ours: frozenset[int]) -> list[JsonObject]:
         """The columns that the job added, if nobody else has written into them."""
-        added = [each for each in self._found if each.metadata_value.startswith(marks.COLUMN)]
-        if not added:
-            return []
-        others = [row for index, row in enumerate(await self._all_rows()) if index not in ours]
-        steps, columns = [], []
-        for anchor in added:
-            place = anchor.location.dimension_range.start_index if anchor.location.dimension_range else -1
-            cells = [_content(row.values[place]) for row in others if len(row.values) > place >= 0]
-            cells = list(filter(None, cells))
-            if len(cells) == 1 and cells[0].removeprefix("s") in self._names:
-                columns.append(place)
-            elif cells:
-                self.kept.append("A column that was added stays, because it was changed or others use it.")
-                steps.append(requests.forget(anchor.metadata_key, anchor.metadata_id))
-        return steps + [requests.delete(self._tab.id, "COLUMNS", place, place + 1) for place in sorted(columns)[::-1]]
+        anchors = [each for each in self._found if each.metadata_value.startswith(marks.COLUMN)]
+        added = added_columns(anchors)
+        entered: dict[int, list[str]] = {place: [] for place in added}
+        for run in _runs(added):
+            await self._session.read_rows(self._tab, range(self._tab.rows), _entries(run, ours, entered), columns=run)
+        own = [place for place in added if len(entered[place]) == 1 and entered[place][0] in self._own_headers]
+        used = {place for place in added if entered[place]}.difference(own)
+        if used:
+            self.kept.append("A column that was added stays, because it was changed or others use it.")
+        forgotten = [
+            requests.forget(anchor.metadata_key, anchor.metadata_id) for anchor in anchors if column_of(anchor) in used
+        ]
+        gone = [requests.delete(self._tab.id, "COLUMNS", run.start, run.stop) for run in reversed(_runs(own))]
+        return forgotten + gone
 
-    async def _all_rows(self) -> list[Row]:
-        return await self._session.read_rows(self._tab, range(self._tab.rows))
+    async def _shown(self, index: int) -> str:
+        texts: list[str] = []
 
-    def _shown(self, index: int, row: Row) -> str:
-        texts = [text for cell in row.values if (text := cell.shown.text)]
+        def see(_: int, row: Row) -> None:
+            texts.extend(text for cell in row.values if (text := cell.shown.text))
+
+        await self._session.read_rows(self._tab, range(index, index + 1), see)
         cut = [text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…" for text in texts[:_SHOWN_CELLS]]
         return f"row {index + 1} ({' | '.join(cut) or 'blank'})"
 
 
-def _entered(row: Row) -> list[str]:
-    return [spelled_as_entered(cell) for cell in row.values]
+def _entries(columns: range, ours: frozenset[int], entered: dict[int, list[str]]) -> Callable[[int, Row], None]:
+    """Notes what stands in the columns outside of our rows; two entries say as much as all of them."""
 
+    def see(index: int, row: Row) -> None:
+        if index in ours:
+            return
+        for place, cell in zip(columns, row.values, strict=False):
+            if len(entered[place]) < _SEEN_ENTRIES and (text := content_of(cell)):
+                entered[place].append(text)
 
-def _is_filled(row: Row) -> bool:
-    return any(map(_content, row.values))
-
-
-def _content(cell: Cell) -> str:
-    return spelled_as_entered(cell) + cell.note
+    return see
 
 
 def _runs(indices: Sequence[int]) -> list[range]:

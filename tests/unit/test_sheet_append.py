@@ -729,9 +729,13 @@ async def test_a_busy_sheet_forgets_no_job_that_may_be_tried_again(kit):
     kit.tab().write([["Name"]])
     first = kit.drop()
     await kit.deliver(first, [("Name", "text")], [["first"]])
-    with pytest.raises(Permanent) as error:
+
+    async def deliver_many():
         for number in range(300):
             await kit.deliver(kit.drop(), [("Name", "text")], [[number]])
+
+    with pytest.raises(Permanent) as error:
+        await deliver_many()
     there = kit.tab().values()
     await kit.deliver(kit.drop(first.job, epoch=2), [("Name", "text")], [["first"]])
 
@@ -741,16 +745,17 @@ async def test_a_busy_sheet_forgets_no_job_that_may_be_tried_again(kit):
     assert len(there) > 120
 
 
+class AskedSpreadsheets(SpreadsheetsInProcess):
+    async def get(self, spreadsheet_id, *, fields, ranges=()):
+        self.asked = [*getattr(self, "asked", ()), *ranges]
+        return await super().get(spreadsheet_id, fields=fields, ranges=ranges)
+
+
 async def test_a_wide_tab_is_read_in_small_parts(tmp_path):
-    kit = SheetKit(tmp_path, rows=1_000, columns=500)
-    kit.tab().write([[f"Column {number}" for number in range(500)], *[[1] * 500] * 999])
-    asked = []
-
-    def fault(call):
-        asked.extend(value for name, value in call.query if name == "ranges")
-
-    kit.service.fault = fault
+    kit = SheetKit(tmp_path, rows=100, columns=5_000)
+    kit.spreadsheets = AskedSpreadsheets(kit.service)
+    kit.tab().write([[f"Column {number}" for number in range(5_000)], *[[1]] * 99])
     await kit.deliver(kit.drop(), [("Column 7", "number")], [[2]])
 
-    assert kit.tab().values()[1000][7] == 2
-    assert asked == ["'Sheet1'!1:20", "'Sheet1'!801:1000"]
+    assert kit.tab().values()[100][7] == 2
+    assert kit.spreadsheets.asked == ["'Sheet1'!1:20", "'Sheet1'!81:100"]

@@ -119,7 +119,7 @@ def test_marks_of_forgotten_jobs_are_outdated_and_no_others():
 
 
 def test_the_oldest_marks_make_room_for_new_ones():
-    here = [(f"{marks.PREFIX}{number:04}", record(40 - number / 10, places="0,2")) for number in range(300)]
+    here = [(f"{marks.PREFIX}{number:04}", record(47 - number / 10, places="0,2")) for number in range(400)]
     outdated = set(marks.outdated_keys(book(here), room=1_000))
 
     left = [(key, value) for key, value in here if key not in outdated]

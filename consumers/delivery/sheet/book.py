@@ -225,6 +225,12 @@ def _tab_of(sheet: JsonObject) -> Tab:
     return Tab.model_validate(sheet | {"data": []}).model_copy(update={"data": tuple(grids)})
 
 
+def cells_told(reply: JsonObject) -> int:
+    """How many cells ``spreadsheets.get`` told of."""
+    grids = [grid for sheet in reply.get("sheets", []) for grid in sheet.get("data", [])]
+    return sum(len(row.get("values", ())) for grid in grids for row in grid.get("rowData", []))
+
+
 def rows_told(reply: JsonObject) -> Iterator[tuple[int, Row]]:
     """Each row that ``spreadsheets.get`` told of one range, with its index; none is kept."""
     for sheet in reply.get("sheets", []):

@@ -67,7 +67,7 @@ def _positive(text: str) -> int:
     return 1 + int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) % (2**31 - 1)
 
 
-_RUNS = re.compile(r"(?:\d{1,5}(?:-\d{1,5})?(?:,\d{1,5}(?:-\d{1,5})?)*)?")
+_RUNS = re.compile(r"(?:[0-9]{1,5}(?:-[0-9]{1,5})?(?:,[0-9]{1,5}(?:-[0-9]{1,5})?)*)?")
 
 
 def _are_places(text: str) -> str:
@@ -132,9 +132,8 @@ def outdated_keys(book: Book, *, room: int) -> list[str] | None:
             chars[each.metadata_key] += len(each.metadata_key) + len(each.metadata_value)
     now = int(time.time())
     outdated, total = [], room
-    for at, key in sorted(((at, key) for key, at in made.items()), reverse=True):
-        # A clock may have been wrong: what comes from the far future is no better than what is old.
-        age = abs(now - at)
+    # A clock may have been wrong: what comes from the far future is no better than what is old.
+    for age, key in sorted((abs(now - at), key) for key, at in made.items()):
         young = age < KEPT_HOURS * 3600
         if young or (age < KEPT_DAYS * 86_400 and total + chars[key] <= MAX_MARK_CHARS):
             total += chars[key]

@@ -4,6 +4,8 @@ import asyncio
 import random
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TypeVar
 
 import structlog
 
@@ -18,6 +20,7 @@ from consumers.delivery.sheet.book import (
     Tab,
     a1,
     book_of,
+    cells_told,
     metadata_of,
     rows_told,
 )
@@ -31,6 +34,9 @@ from events.results import FailureCode
 TRIES = 4
 FIRST_WINDOW_ROWS = 1_000
 CELLS_PER_READ = 100_000
+_CELLS_AT_ONCE = 2_000
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -134,7 +140,7 @@ class SheetSession:
                     seen, [(first, min(end, seen.rows)) for first, end in rows if first < seen.rows]
                 )
             raise self.explained(refused) from refused
-        return await asyncio.to_thread(book_of, reply)
+        return await _apart(reply, partial(book_of, reply))
 
     async def _seen_now(self, tab: Tab) -> Tab:
         seen = (await self.look()).tab(tab.id)
@@ -147,7 +153,7 @@ class SheetSession:
     ) -> None:
         """Show ``see`` what somebody entered into each of these rows, in their order, and keep nothing of it.
 
-        ``columns``: only these, as if they were all. ``see`` runs in another thread.
+        ``columns``: only these, as if they were all. ``see`` may run in another thread.
         """
         step = max(1, CELLS_PER_READ // max(1, tab.columns if columns is None else len(columns)))
         for first in range(rows.start, rows.stop, step):
@@ -157,7 +163,7 @@ class SheetSession:
                 reply = await self._sheets.get(self.spreadsheet_id, fields=ENTERED_FIELDS, ranges=ranges)
             except SheetRefused as refused:
                 raise self.explained(refused) from refused
-            await asyncio.to_thread(_show, reply, part, see)
+            await _apart(reply, partial(_show, reply, part, see))
 
     async def marks(self) -> list[Metadata]:
         """What the job has left in the spreadsheet."""
@@ -220,6 +226,11 @@ class SheetSession:
         if known is None:
             log.warning("sheet.refused", job=str(self.job), status=refused.status, reason=refused.message[:500])
         return known or refused
+
+
+async def _apart(reply: JsonObject, parse: Callable[[], T]) -> T:
+    """Parse in another thread what would hold up this one."""
+    return await asyncio.to_thread(parse) if cells_told(reply) > _CELLS_AT_ONCE else parse()
 
 
 def _show(reply: JsonObject, rows: range, see: Callable[[int, Row], None]) -> None:

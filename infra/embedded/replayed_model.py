@@ -4,22 +4,19 @@ import asyncio
 import hashlib
 import json
 import shutil
-import socket
-import threading
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import openai
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from consumers.llm_service import NO_RECORDING
+from infra.embedded.served import Served
 
 RECORDINGS = Path(__file__).parent / "recordings"
 """One folder for each who asks: a recording goes when its owner records again."""
@@ -44,7 +41,7 @@ def replace_recordings(fresh: Path, folder: Path) -> Sequence[Path]:
     return [Path(shutil.copy(path, folder)) for path in new]
 
 
-class ReplayedModel:
+class ReplayedModel(Served):
     """An OpenAI-compatible server on a free local port, for as long as its ``with`` block lasts.
 
     Answers come from ``folder``, one JSON file for each exchange. With ``upstream``, the base URL of a real
@@ -55,38 +52,15 @@ class ReplayedModel:
         self._folder = folder
         self._upstream = upstream
         self._api_key = api_key
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        config = uvicorn.Config(
-            Starlette(
-                routes=[
-                    Route("/v1/chat/completions", self._complete, methods=["POST"]),
-                    Route("/v1/models", self._models),
-                ]
-            ),
-            log_config=None,
-            log_level="critical",
-            lifespan="off",
-            ws="none",
-            timeout_graceful_shutdown=1,
-        )
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="replayed-model")
+        routes = [
+            Route("/v1/chat/completions", self._complete, methods=["POST"]),
+            Route("/v1/models", self._models),
+        ]
+        super().__init__(Starlette(routes=routes), name="replayed-model")
 
     @property
     def base_url(self) -> str:
-        host, port = self._socket.getsockname()
-        return f"http://{host}:{port}/v1"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.should_exit = True
-        self._thread.join()
-        self._socket.close()
+        return f"{self.root_url}/v1"
 
     async def _models(self, _: Request) -> JSONResponse:
         recordings = [json.loads(path.read_bytes()) for path in self._folder.glob("*.json")]

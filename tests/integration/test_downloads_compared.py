@@ -251,6 +251,8 @@ def test_duckdb_and_pandas_read_every_cell_of_the_parquet_with_its_type(delivere
 def in_json(value):
     if isinstance(value, float) and not math.isfinite(value):
         return None
+    if isinstance(value, int) and abs(value) >= 2**53:
+        return str(value)
     return value.isoformat() if isinstance(value, date) else float(value) if isinstance(value, Decimal) else value
 
 
@@ -264,7 +266,12 @@ def test_duckdb_and_pandas_read_every_cell_of_json(file_format, delivered):
     columns = ", ".join(f"'{name}': '{kind}'" for name, kind in zip(NAMES, kinds, strict=True))
     layout = "array" if file_format == "json" else "newline_delimited"
     query = duckdb.sql(f"SELECT * FROM read_json('{path}', format='{layout}', columns={{{columns}}})")
-    assert [list(row) for row in query.fetchall()] == JSON
+    # duckdb was told that the long column holds whole numbers, and reads them from text too.
+    whole = [
+        [int(value) if name == "long" and value else value for name, value in zip(NAMES, row, strict=True)]
+        for row in JSON
+    ]
+    assert [list(row) for row in query.fetchall()] == whole
 
     text = path.read_text(encoding="utf-8")
     rows = json.loads(text) if file_format == "json" else [json.loads(line) for line in text.split("\n")[:-1]]

@@ -1,19 +1,15 @@
 """The Sheets emulator as an HTTP server: the API, the token endpoint, and a page to look at the sheets."""
 
 import asyncio
-import socket
-import threading
-from types import TracebackType
-from typing import Self
 from urllib.parse import parse_qs
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from infra.embedded.served import Served
 from infra.embedded.sheets import page
 from infra.embedded.sheets.accounts import Accounts, GrantRefused
 from infra.embedded.sheets.calls import HttpCall, ReplyLost
@@ -22,7 +18,7 @@ from infra.embedded.sheets.service import SheetsService
 DEFAULT_ACCOUNT = "worker@dropchute-dev.iam.gserviceaccount.com"
 
 
-class SheetsEmulator:
+class SheetsEmulator(Served):
     """The emulator on a free local port, for as long as its ``with`` block lasts; the API is below /v4/spreadsheets.
 
     gspread and google-auth talk to it unchanged, with ``base_url`` in the place of
@@ -30,49 +26,26 @@ class SheetsEmulator:
     """
 
     def __init__(self, service: SheetsService | None = None) -> None:
+        routes = [
+            Route("/", self._index),
+            Route("/style.css", _style),
+            Route("/spreadsheets/d/{spreadsheet_id}", self._book),
+            Route("/spreadsheets/d/{spreadsheet_id}/edit", self._book),
+            Route("/token", self._token, methods=["POST"]),
+            Route("/v4/{path:path}", self._api, methods=["GET", "POST", "PUT", "DELETE", "PATCH"]),
+        ]
+        # h11's connections can be closed from here, as a lost reply wants it.
+        super().__init__(Starlette(routes=routes), name="sheets-emulator", http="h11")
         self.service = service or SheetsService()
-        self._socket = socket.create_server(("127.0.0.1", 0))
         self._accounts = Accounts(f"{self.base_url}/token", self.service.clock)
-        config = uvicorn.Config(
-            Starlette(
-                routes=[
-                    Route("/", self._index),
-                    Route("/style.css", _style),
-                    Route("/spreadsheets/d/{spreadsheet_id}", self._book),
-                    Route("/spreadsheets/d/{spreadsheet_id}/edit", self._book),
-                    Route("/token", self._token, methods=["POST"]),
-                    Route("/v4/{path:path}", self._api, methods=["GET", "POST", "PUT", "DELETE", "PATCH"]),
-                ]
-            ),
-            http="h11",
-            log_config=None,
-            log_level="critical",
-            lifespan="off",
-            ws="none",
-            timeout_graceful_shutdown=1,
-        )
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="sheets-emulator")
 
     @property
     def base_url(self) -> str:
-        host, port = self._socket.getsockname()
-        return f"http://{host}:{port}"
+        return self.root_url
 
     def service_account_info(self, email: str = DEFAULT_ACCOUNT) -> dict[str, str]:
         """The key file of a service account, as ``Credentials.from_service_account_info`` takes it."""
         return self._accounts.key_file(email)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.should_exit = True
-        self._thread.join()
-        self._socket.close()
 
     async def _api(self, request: Request) -> Response:
         account = self._accounts.of_token(request.headers.get("authorization", ""))

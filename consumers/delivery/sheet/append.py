@@ -1,7 +1,6 @@
 """Append: the rows of one job on their way into one sheet, up to the one visible step."""
 
 import base64
-import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -13,7 +12,7 @@ from consumers.delivery.sheet import marks, requests
 from consumers.delivery.sheet.appended import Appended, keep, kept
 from consumers.delivery.sheet.book import Book, Tab
 from consumers.delivery.sheet.plan import MAX_CELLS, free_title, plan_append, sheet_full, too_many_marks
-from consumers.delivery.sheet.rows import Chunk, RowsReport, digest_of, read_chunks, spelled_out
+from consumers.delivery.sheet.rows import Chunk, RowsReport, digest_of, read_chunks, spelled_out, whole_digest
 from consumers.delivery.sheet.session import SheetSession
 from consumers.drop import Answer, Drop
 from consumers.errors import Permanent, SheetRefused
@@ -44,7 +43,7 @@ class Waiting:
     @property
     def facts(self) -> JsonObject:
         """What any record tells of them."""
-        return {"rows": self.report.rows, "digest": hashlib.sha256(self.digests).hexdigest()[:16]}
+        return {"rows": self.report.rows, "digest": whole_digest(self.digests)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,6 +125,11 @@ def digest_of(values: Sequence[str]) -> bytes:
     return hashlib.sha256(json.dumps(values).encode()).digest()[:DIGEST_BYTES]
 
 
+def whole_digest(digests: bytes) -> str:
+    """Of all rows together: of their digests, one after another."""
+    return hashlib.sha256(digests).hexdigest()[:16]
+
+
 def spelled_out(value: Scalar) -> str:
     """A value with its kind; numbers to 15 digits, which is what a sheet keeps. Blank is the empty text."""
     match value:

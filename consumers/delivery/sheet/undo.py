@@ -1,6 +1,5 @@
 """Undo: the rows that a job added go again, and nothing else does."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import groupby
@@ -8,7 +7,7 @@ from itertools import groupby
 from consumers.delivery.sheet import marks, refusals, requests
 from consumers.delivery.sheet.appended import Appended
 from consumers.delivery.sheet.book import Metadata, Row, Tab
-from consumers.delivery.sheet.rows import spelled_out
+from consumers.delivery.sheet.rows import spelled_out, whole_digest
 from consumers.delivery.sheet.seen import SeenRows, added_columns, column_of, content_of
 from consumers.delivery.sheet.session import SheetSession
 from consumers.errors import Permanent, SheetRefused
@@ -130,7 +129,7 @@ class _Removal:
         self._found = [each for each in found if each.tab_id == tab.id]
         digests = appended.row_digests if appended else []
         # Of another try than the one that wrote the rows, they would tell us nothing.
-        self._digests = digests if _whole(digests) == record.digest else None
+        self._digests = digests if whole_digest(b"".join(digests)) == record.digest else None
         self._names = appended.names if appended else ()
         self._own_headers = frozenset(spelled_out(name) for name in self._names)
         self.kept: list[str] = []
@@ -177,7 +176,7 @@ class _Removal:
     async def _ours(self, rows: SeenRows, first: int) -> list[int]:
         """The offsets of the job's rows among ``rows``; others may stand between them."""
         now = rows.digests
-        if None not in now and _whole([digest for digest in now if digest]) == self._record.digest:
+        if None not in now and whole_digest(b"".join(digest for digest in now if digest)) == self._record.digest:
             return list(range(len(now)))
         if self._digests is None:
             raise _changed(f"rows {first + 1} to {first + len(now)} are not all as they were")
@@ -269,10 +268,6 @@ def _runs(indices: Sequence[int]) -> list[range]:
         members = [index for _, index in run]
         runs.append(range(members[0], members[-1] + 1))
     return runs
-
-
-def _whole(digests: Sequence[bytes]) -> str:
-    return hashlib.sha256(b"".join(digests)).hexdigest()[:16]
 
 
 def _count(rows: int) -> str:

@@ -55,6 +55,7 @@ class JobStatus(BaseModel):
     claims that began work, without those that were given back. ``published`` says that the terminal
     event has reached the results queue. ``appending_to`` is the spreadsheet that the job may have written
     to: put down before the first write, so that whoever ends the job can take that back.
+    ``manifest_etag`` is the manifest's when it was first read: the job answers that one, or none.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -76,6 +77,7 @@ class JobStatus(BaseModel):
     outcome: TerminalOutcome | None = None
     published: bool = False
     appending_to: str | None = None
+    manifest_etag: str | None = None
     undo: Undo | None = None
     traceparent: TraceParent | None = None
 

@@ -86,6 +86,9 @@ class Settings(BaseSettings):
     abandoned_after_minutes: PositiveInt = 60
     """How long uploads lie untouched before a sweep removes them."""
 
+    stuck_after_minutes: PositiveInt = 10
+    """How long nothing of a job must have changed before ``dropchute reconcile`` asks for it again."""
+
     # The sandbox.
     sandbox_wall_seconds: PositiveFloat = 60
     sandbox_memory_bytes: PositiveInt = 2 * GIB

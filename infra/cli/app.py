@@ -202,6 +202,35 @@ def sweep(
 
 
 @app.command()
+def reconcile(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Send nothing; say what would be asked for again.")
+    ] = False,
+    as_json: AsJson = False,
+    older_than: Annotated[
+        int | None,
+        typer.Option(
+            "--older-than",
+            metavar="MINUTES",
+            min=1,
+            help="How long nothing must have changed. [dim]Default: DROPCHUTE_STUCK_AFTER_MINUTES, 10[/]",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Ask again for what was handed in and never came to its end: S3 did not tell, or its message got lost.
+
+    That is jobs without an end, ends that were not told, and controls that were not done. Once too often is harmless.
+    """
+    from infra.cli.endings import endings
+
+    with endings():
+        from infra.cli import reconcile as command
+
+        command.run(dry_run=dry_run, as_json=as_json, older_than=older_than)
+
+
+@app.command()
 def provision(
     check: Annotated[bool, typer.Option("--check", help="Change nothing; exit with 1 if anything differs.")] = False,
     origin: Annotated[

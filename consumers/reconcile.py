@@ -18,7 +18,7 @@ from consumers.listed_job import ListedJob, counted, listed_jobs
 from consumers.ports import ObjectStore, ObjectSummary
 from consumers.worker.ledger import read_status
 from events.keys import ROOT, JobRef, parse_control_key
-from events.status import FailedOutcome, JobStatus
+from events.status import JobStatus
 
 # So many jobs are looked at together: each costs two requests, and most of them turn out to be well.
 TOGETHER = 16
@@ -167,8 +167,7 @@ class _Reconciler:
             return None if status.is_held(self.now) else Reason.LEFT
         if not status.published:
             return Reason.NOT_TOLD
-        written = status.appending_to is not None and status.undo is None
-        return Reason.NOT_TAKEN_BACK if written and isinstance(status.outcome, FailedOutcome) else None
+        return Reason.NOT_TAKEN_BACK if status.may_have_left_rows else None
 
     def _may_be_forgotten(self, manifest_at: datetime) -> bool:
         """Whether the bucket's lifecycle may have removed the ledger before the manifest: then the job may have ended.

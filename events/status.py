@@ -97,6 +97,16 @@ class JobStatus(BaseModel):
     def is_terminal(self) -> bool:
         return self.outcome is not None
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether it has ended, its event was published, and what it wrote although it failed was looked after."""
+        return self.is_terminal and self.published and not self.may_have_left_rows
+
+    @property
+    def may_have_left_rows(self) -> bool:
+        """Whether it failed after it had begun to write to a spreadsheet, which nobody has looked at since."""
+        return isinstance(self.outcome, FailedOutcome) and self.appending_to is not None and self.undo is None
+
     def is_held(self, now: datetime) -> bool:
         """Whether a live claim holds the job at ``now``."""
         return self.state is State.RUNNING and self.claim_expires_at is not None and self.claim_expires_at > now

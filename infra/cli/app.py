@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from infra.cli import dlq
+
 # Imports inside the commands keep `--help` quick: what they need takes a second to load.
 # ruff: noqa: PLC0415
 
@@ -31,6 +33,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(dlq.app, name="dlq")
 
 
 class Format(StrEnum):

@@ -75,6 +75,12 @@ class Settings(BaseSettings):
     scratch: Path | None = None
     """Where jobs keep their temporary files; the system's own place unless told."""
 
+    # Whether it is alive.
+    health_port: int | None = Field(default=None, ge=0, le=65_535)
+    """Where the worker answers ``/healthz`` and ``/readyz``; nowhere unless told."""
+    health_host: str = "127.0.0.1"
+    no_progress_minutes: PositiveFloat = 30
+
     # Limits of one drop.
     max_file_bytes: PositiveInt = 2 * GIB
     max_drop_bytes: PositiveInt = 4 * GIB

@@ -215,7 +215,7 @@ def reconcile(
         typer.Option(
             "--older-than",
             metavar="MINUTES",
-            min=1,
+            min=0,
             help="How long nothing must have changed. [dim]Default: DROPCHUTE_STUCK_AFTER_MINUTES, 10[/]",
             show_default=False,
         ),

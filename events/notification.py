@@ -128,7 +128,7 @@ def parse_notification(body: str) -> list[ObjectCreated]:
 
 def notification_of(bucket: str, key: str, *, at: datetime) -> str:
     """A notification like S3's for an object that was created: ours, for one whose own never came."""
-    created = {"bucket": {"name": bucket}, "object": {"key": quote_plus(key)}}
+    created = {"bucket": {"name": bucket}, "object": {"key": quote_plus(key, safe="/")}}
     record = {
         "eventVersion": "2.1",
         "eventSource": OUR_SOURCE,

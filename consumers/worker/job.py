@@ -16,7 +16,7 @@ import structlog
 
 from consumers.drop import Answer, Drop
 from consumers.errors import ClaimLost, HeldElsewhere, ObjectMissing, Permanent, Transient
-from consumers.ports import EventSink, ObjectStore, Report
+from consumers.ports import EventSink, ObjectStore, Report, StoredObject
 from consumers.s3_file_management import remove_results, remove_uploads
 from consumers.uncancelled import uncancelled
 from consumers.worker.finish import Bury, Finish
@@ -34,6 +34,8 @@ MANIFEST_GONE = "The request was removed before it was answered. Drop the files 
 MAX_TEXT_CHARS = 10_000
 MAX_NOTES = 200
 MAX_NOTE_CHARS = 500
+# The content does not matter here.
+_ETAG_BYTES = 1
 
 log = structlog.get_logger(__name__)
 
@@ -131,10 +133,10 @@ class JobTransaction:
 
     async def _work(self, claim: Claim, progress: Progress) -> None:
         await progress(Stage.READ, "Reading the request.")
-        manifest, written_at = await self._read_manifest(claim)
-        await claim.note(traceparent=manifest.traceparent)
+        manifest, stored = await self._read_manifest(claim)
+        await claim.note(traceparent=manifest.traceparent, manifest_etag=stored.etag)
         await progress.accepted()
-        left = self._seconds_to_expiry(manifest, written_at)
+        left = self._seconds_to_expiry(manifest, stored.last_modified)
         try:
             async with asyncio.timeout(min(left, self._policy.seconds)) as clock:
                 drop = Drop(claim.job, claim.epoch, manifest)
@@ -146,6 +148,7 @@ class JobTransaction:
                 raise _expired() from error
             message = "This took too long. Ask for less at once, or drop smaller files."
             raise Permanent(FailureCode.CODE_TIMEOUT, message) from error
+        await self._refuse_a_changed_manifest(claim)
         await claim.end(
             results.Completed(
                 **claim.identity,
@@ -158,8 +161,8 @@ class JobTransaction:
         )
         log.info("job.completed", job=str(claim.job), files=len(answer.files), sheet=answer.sheet is not None)
 
-    async def _read_manifest(self, claim: Claim) -> tuple[Manifest, datetime]:
-        """The manifest, and when S3 was given it."""
+    async def _read_manifest(self, claim: Claim) -> tuple[Manifest, StoredObject]:
+        """The manifest, and the object that it was read from: the same one in every attempt."""
         key = ManifestKey(claim.job, claim.status.flow)
         try:
             stored = await self._store.get(claim.job.manifest_key(key.flow), max_bytes=MAX_MANIFEST_BYTES)
@@ -168,10 +171,22 @@ class JobTransaction:
                 # What it may have written must be taken back first, and the ledger is what remembers it.
                 raise Permanent(FailureCode.MANIFEST_GONE, MANIFEST_GONE) from error
             raise _ManifestGone from error
+        if claim.status.manifest_etag not in (None, stored.etag):
+            raise _changed()
         try:
-            return parse_manifest(stored.body, key, bucket=self._store.bucket), stored.last_modified
+            return parse_manifest(stored.body, key, bucket=self._store.bucket), stored
         except ManifestError as error:
             raise Permanent(error.code, error.message) from error
+
+    async def _refuse_a_changed_manifest(self, claim: Claim) -> None:
+        key = claim.job.manifest_key(claim.status.flow)
+        try:
+            stored = await self._store.get(key, max_bytes=_ETAG_BYTES)
+        except ObjectMissing:
+            # Its session was closed: then the ledger knows, and the terminal write is refused.
+            return
+        if stored.etag != claim.status.manifest_etag:
+            raise _changed()
 
     def _seconds_to_expiry(self, manifest: Manifest, written_at: datetime) -> float:
         # Whatever the manifest says of itself: a day after S3 was given it, it is over.
@@ -230,6 +245,14 @@ def _given_up(code: FailureCode) -> Permanent:
 
 def _expired() -> Permanent:
     return Permanent(FailureCode.EXPIRED, "This request has expired. Drop the files again to have it answered.")
+
+
+def _changed() -> Permanent:
+    return Permanent(
+        FailureCode.MANIFEST_CHANGED,
+        "The request was changed after it had been handed in, so it was not answered. Drop the files again, as a new "
+        "request.",
+    )
 
 
 def _bounded(notes: tuple[str, ...]) -> tuple[str, ...]:

@@ -134,11 +134,7 @@ class Ledger:
     async def read(self, job: JobRef) -> tuple[JobStatus, str] | None:
         """The job's status and its ETag, or None if nobody has claimed it yet."""
         try:
-            stored = await self._store.get(job.status_key, max_bytes=MAX_STATUS_BYTES)
-        except ObjectMissing:
-            return None
-        try:
-            return JobStatus.model_validate_json(stored.body), stored.etag
+            return await read_status(self._store, job)
         except ValidationError as error:
             raise RuntimeError(f"status.json of {job} is not ours to read") from error
 
@@ -231,6 +227,15 @@ class Ledger:
 
     async def _put_new(self, status: JobStatus) -> str:
         return await self._store.put_new(status.ref.status_key, _body(status), media_type=JSON)
+
+
+async def read_status(store: ObjectStore, job: JobRef) -> tuple[JobStatus, str] | None:
+    """The job's status and its ETag, or None; raises pydantic's ValidationError for one of another version."""
+    try:
+        stored = await store.get(job.status_key, max_bytes=MAX_STATUS_BYTES)
+    except ObjectMissing:
+        return None
+    return JobStatus.model_validate_json(stored.body), stored.etag
 
 
 def _body(status: JobStatus) -> bytes:

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from enum import StrEnum
 
 import structlog
 
@@ -14,6 +15,15 @@ log = structlog.get_logger(__name__)
 # SQS's own limit for one receive.
 _MAX_BATCH = 10
 _LONGEST_PAUSE_SECONDS = 30
+
+
+class Step(StrEnum):
+    """Where a poller is; told each time it gets there."""
+
+    WAITING = "waiting for a free lane"
+    RECEIVING = "receiving"
+    PAUSING = "pausing after a failure"
+    ENDED = "ended"
 
 
 class Lanes:
@@ -47,19 +57,29 @@ class Poller:
         lanes: int,
         wait_seconds: int,
         visibility_seconds: int,
+        progress: Callable[[Step], None] = lambda step: None,
     ) -> None:
         self._queue = queue
         self._handle = handle
         self._lanes = Lanes(lanes)
         self._wait_seconds = wait_seconds
         self._visibility_seconds = visibility_seconds
+        self._progress = progress
 
     async def poll(self, running: asyncio.TaskGroup) -> None:
         """Start a task in ``running`` for each message."""
+        try:
+            await self._poll(running)
+        finally:
+            self._progress(Step.ENDED)
+
+    async def _poll(self, running: asyncio.TaskGroup) -> None:
         failures = 0
         while True:
+            self._progress(Step.WAITING)
             free = await self._lanes.take_up_to(_MAX_BATCH)
             messages: Sequence[Message] = ()
+            self._progress(Step.RECEIVING)
             try:
                 messages = await self._queue.receive(
                     max_messages=free,
@@ -75,6 +95,7 @@ class Poller:
             for message in messages:
                 running.create_task(self._in_a_lane(message), name=f"message {message.message_id}")
             if failures:
+                self._progress(Step.PAUSING)
                 await asyncio.sleep(_pause(failures))
 
     async def _in_a_lane(self, message: Message) -> None:

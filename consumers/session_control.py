@@ -15,7 +15,7 @@ import structlog
 from consumers.errors import OPERATOR_CODES, ObjectMissing, Permanent
 from consumers.ports import ObjectStore, TakenBack
 from consumers.worker.finish import Bury, Finish, letter_of, undone
-from consumers.worker.ledger import Claim, Ledger, utc_now
+from consumers.worker.ledger import Claim, Ledger
 from consumers.worker.outcome import Completed, Outcome, Released
 from events.keys import MANIFEST_SUFFIXES, Control, ControlKey, Flow, JobRef, close_key, parse_job_key, session_prefix
 from events.results import Failed, FailureCode, SheetRows, UndoRefused
@@ -67,7 +67,7 @@ class SessionControl:
         await store.delete([key for key in found if key not in kept])
         await store.abort_uploads(prefix)
         if held:
-            return Released((max(held.values()) - utc_now()).total_seconds() + 1)
+            return Released((max(held.values()) - self.ledger.now()).total_seconds() + 1)
         await store.delete([close_key(session_id)])
         log.info("session.closed", session_id=session_id)
         return Completed()
@@ -77,7 +77,7 @@ class SessionControl:
         found = await self.ledger.read(job)
         if found is not None:
             status = found[0]
-            held_until = status.claim_expires_at if status.is_held(utc_now()) else None
+            held_until = status.claim_expires_at if status.is_held(self.ledger.now()) else None
             flow: Flow | None = status.flow
         else:
             held_until, flow = None, await self._flow_of(job)

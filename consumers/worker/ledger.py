@@ -48,6 +48,9 @@ class Claim:
     def epoch(self) -> int:
         return self.status.epoch
 
+    def now(self) -> datetime:
+        return self._ledger.now()
+
     async def keep(self, *, every_seconds: float) -> Never:
         """Renew for as long as this runs.
 

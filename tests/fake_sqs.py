@@ -1,7 +1,7 @@
 """SQS in memory, as its documentation says that it behaves, behind the calls of an aiobotocore client.
 
 Time is the running loop's. What SQS may do but rarely does (deliver twice, late, out of order) is drawn by ``odds``.
-Source: SQS Developer Guide, "Standard queues", "FIFO queues", "Visibility timeout", "Dead-letter queues"; API reference.
+Source: SQS Developer Guide, "Standard queues", "FIFO queues", "Visibility timeout", "Dead-letter queues".
 """
 
 import asyncio

@@ -75,12 +75,7 @@ class SessionControl:
     async def _cancel(self, job: JobRef, message: str, bury: Bury) -> datetime | None:
         """End a job that has not ended. Returns until when a worker may still be at it, if one is."""
         found = await self.ledger.read(job)
-        if found is not None:
-            status = found[0]
-            held_until = status.claim_expires_at if status.is_held(self.ledger.now()) else None
-            flow: Flow | None = status.flow
-        else:
-            held_until, flow = None, await self._flow_of(job)
+        flow = await self._flow_of(job) if found is None else found[0].flow
         if flow is None:
             return None
         failed = Failed(
@@ -88,7 +83,7 @@ class SessionControl:
         )
         claim = await self.ledger.end_now(job, flow, failed)
         await self.finish(claim, bury)
-        return held_until
+        return self.ledger.busy_until(claim.status)
 
     async def _flow_of(self, job: JobRef) -> Flow | None:
         flows = {suffix: flow for flow, suffix in MANIFEST_SUFFIXES.items()}
@@ -123,7 +118,8 @@ class SessionControl:
             log.info("job.undo", job=str(claim.job), refused=isinstance(undo.data, UndoRefused))
             if isinstance(undo.data, UndoRefused) and undo.data.code in OPERATOR_CODES:
                 await bury(letter_of(status, undo.data.code, undo.data.message))
-            if status.is_terminal:
+            # Of a job that failed, it is the finish that takes back, and notes that it did.
+            if isinstance(status.outcome, CompletedOutcome):
                 await self.ledger.amend(claim.job, undo=undo)
         await self.finish.tell_of_undo(claim, undo)
 

@@ -52,6 +52,7 @@ class FakeQueue:
     fifo: bool = False
     visibility_seconds: int = 30
     retention_seconds: int = 345_600
+    longest_hidden: int = 0
     max_receives: int | None = None
     dead_letters: "FakeQueue | None" = None
     stored: list[Stored] = field(default_factory=list)
@@ -232,6 +233,7 @@ class FakeSqs:
             why = f"Value {VisibilityTimeout} for parameter VisibilityTimeout is invalid. Reason: beyond the limit."
             raise refusal(operation, "InvalidParameterValue", why)
         stored.visible_at = now + VisibilityTimeout
+        queue.longest_hidden = max(queue.longest_hidden, VisibilityTimeout)
         queue.wake()
         return {}
 

@@ -69,8 +69,8 @@ class Wire:
         return done
 
     async def _alive(self):
-        while not self.dead and (left := self.frozen_until - asyncio.get_running_loop().time()) > 0:
-            await asyncio.sleep(left)
+        if not self.dead:
+            await asyncio.sleep(max(0, self.frozen_until - asyncio.get_running_loop().time()))
         if self.dead:
             raise Crashed
 

@@ -1,6 +1,8 @@
 """One story of a world, drawn from a seed: users, crashes, weather; then quiet, then the rules."""
 
+import asyncio
 import random
+from datetime import timedelta
 
 import structlog
 import virtual_time
@@ -8,8 +10,6 @@ from fake_sqs import Odds
 from faulty_wire import CALM, Weather
 from world import KINDS, World
 from world_rules import broken_rules
-
-import asyncio
 
 WEATHERS = {
     "calm": CALM,
@@ -38,9 +38,8 @@ async def _story(seed, events):
     rng, told = world.rng, []
     world.lost_notifications = rng.choice((0, 0, 0.1))
     await world.begin(workers=rng.randint(1, 3))
-    for _ in range(events):
+    for happens in (_drop, _drop, *rng.choices(_ACTS, k=events)):
         await asyncio.sleep(rng.choice((0, 0.01, 1, 5, 30, 90)))
-        happens = rng.choice(_ACTS)
         told.append(f"{asyncio.get_running_loop().time():9.2f} {happens.__name__[1:]} {await happens(world) or ''}")
     await world.quiet_down()
     return broken_rules(world), told, world
@@ -114,6 +113,12 @@ async def _stop(world):
     return worker.name
 
 
+async def _clock(world):
+    worker, seconds = _any_worker(world), world.rng.choice((-3600, -70, 70, 3600))
+    worker.skew += timedelta(seconds=seconds)
+    return f"{worker.name} {seconds:+} s"
+
+
 async def _weather(world):
     name = world.rng.choice(list(WEATHERS))
     world.change_weather(WEATHERS[name])
@@ -128,4 +133,4 @@ def _any_worker(world):
     return world.rng.choice(running)
 
 
-_ACTS = (_drop,) * 6 + (_duplicate, _cancel, _undo, _close, _crash, _freeze, _stop, _weather, _weather)
+_ACTS = (_drop,) * 6 + (_duplicate, _cancel, _undo, _close, _crash, _freeze, _stop, _clock, _weather, _weather)

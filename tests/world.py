@@ -13,7 +13,7 @@ from datetime import timedelta
 
 import virtual_time
 from fake_sqs import FakeSqs, Odds
-from faulty_wire import CALM, Crashed, WiredSqs, WiredStore, Wire
+from faulty_wire import CALM, Wire, WiredSqs, WiredStore
 from memory_store import MemoryStore
 
 from consumers.drop import Answer
@@ -37,6 +37,7 @@ DRAIN_SECONDS = 25
 JOB_SECONDS = 300
 POLICY = JobPolicy(attempts=3, seconds=JOB_SECONDS, heartbeat_seconds=HEARTBEAT_SECONDS, retry_base_seconds=5)
 REDRIVE = {"maxReceiveCount": 100, "deadLetterTargetArn": "arn:aws:sqs:us-east-1:000000000000:dead"}
+LONG_KEPT = {"MessageRetentionPeriod": "1209600"}
 TEXT = "text/plain"
 
 
@@ -247,8 +248,8 @@ class World:
             "controls": {"RedrivePolicy": json.dumps(REDRIVE)},
             "results": {"FifoQueue": "true"},
         }.items():
-            facts = facts | {"MessageRetentionPeriod": "1209600"}
-            self.urls[name] = (await self.sqs.create_queue(QueueName=name, Attributes=facts))["QueueUrl"]
+            created = await self.sqs.create_queue(QueueName=name, Attributes=facts | LONG_KEPT)
+            self.urls[name] = created["QueueUrl"]
         for _ in range(workers):
             self.start_worker()
 
@@ -344,7 +345,7 @@ class World:
             self.tell(key)
         self.start_worker()
         async with asyncio.timeout(hours * 3600):
-            while self._telling or self.queue("queries").stored or self.queue("controls").stored:
+            while self._telling or self.queue("queries").stored or self.queue("controls").stored:  # noqa: ASYNC110
                 await asyncio.sleep(60)
             # Whoever was overtaken, or still works on what nobody waits for, has ended, too.
             await asyncio.sleep(JOB_SECONDS + CLAIM_SECONDS)
@@ -376,6 +377,3 @@ class _AtWork:
     def __exit__(self, kind, error, trace):
         self._world.busy[self._claim] -= 1
         return False
-
-
-__all__ = ["KINDS", "Crashed", "World"]

@@ -2,6 +2,8 @@
 
 from collections import defaultdict
 
+from world import CLAIM_SECONDS
+
 from events.keys import ManifestKey, parse_control_key, parse_job_key, parse_manifest_key
 from events.results import CompletedEvent, FailedEvent, FailureCode, parse_event
 from events.status import CompletedOutcome, FailedOutcome, JobStatus
@@ -102,6 +104,8 @@ def _without_links(event):
 def _nothing_in_queues(world):
     for name in ("queries", "controls"):
         queue = world.queue(name)
+        if queue.longest_hidden > CLAIM_SECONDS + 2:
+            yield f"{name}: a message was hidden for {queue.longest_hidden} s"
         if queue.stored:
             yield f"{name}: {len(queue.stored)} messages are left"
         if queue.redriven or queue.expired:

@@ -89,7 +89,8 @@ class JobTransaction:
             claim = await self._ledger.claim(key)
         except HeldElsewhere as held:
             return Released((held.until - self._now()).total_seconds())
-        if not claim.status.is_terminal:
+        ended_before = claim.status.is_terminal
+        if not ended_before:
             try:
                 await self._attempt(claim)
             except ClaimLost:
@@ -107,7 +108,17 @@ class JobTransaction:
                 await uncancelled(self._abandon(claim, counts=not stopped))
                 raise
         await self._finish(claim, bury)
+        if ended_before and await self._is_removed(key):
+            await self._store.delete([claim.job.status_key])
         return Completed()
+
+    async def _is_removed(self, key: ManifestKey) -> bool:
+        """Whether a session was closed before this job was claimed, and all of it is gone but its ledger."""
+        try:
+            await self._store.get(key.job.manifest_key(key.flow), max_bytes=0)
+        except ObjectMissing:
+            return True
+        return False
 
     async def _attempt(self, claim: Claim) -> None:
         """Work up to the terminal write, completed or failed; raises what is worth another attempt."""

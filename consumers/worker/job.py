@@ -196,7 +196,9 @@ class JobTransaction:
 
     async def _try_again(self, claim: Claim, error: Transient) -> Outcome:
         await self._abandon(claim, counts=True)
-        longest = self._policy.retry_base_seconds * 2**claim.status.attempts
+        # Attempts go on being counted while even giving up cannot be written.
+        tried = min(claim.status.attempts, self._policy.attempts)
+        longest = self._policy.retry_base_seconds * 2**tried
         delay = random.uniform(0, longest)  # noqa: S311 - spreads load, guards nothing
         log.warning("job.retry", job=str(claim.job), code=error.code, message=error.message, delay_seconds=delay)
         return Retry(delay)

@@ -28,7 +28,7 @@ from events import results
 from events.keys import Flow, ManifestKey
 from events.manifest import MAX_LIFE, MAX_MANIFEST_BYTES, Manifest, ManifestError, parse_manifest
 from events.results import FailureCode, Stage, event_of
-from events.status import CompletedOutcome
+from events.status import CompletedOutcome, FailedOutcome
 
 MAX_TEXT_CHARS = 10_000
 MAX_NOTES = 200
@@ -89,8 +89,7 @@ class JobTransaction:
             claim = await self._ledger.claim(key)
         except HeldElsewhere as held:
             return Released((held.until - self._now()).total_seconds())
-        ended_before = claim.status.is_terminal
-        if not ended_before:
+        if not claim.status.is_terminal:
             try:
                 await self._attempt(claim)
             except ClaimLost:
@@ -108,7 +107,7 @@ class JobTransaction:
                 await uncancelled(self._abandon(claim, counts=not stopped))
                 raise
         await self._finish(claim, bury)
-        if ended_before and await self._is_removed(key):
+        if isinstance(claim.status.outcome, FailedOutcome) and await self._is_removed(key):
             await self._store.delete([claim.job.status_key])
         return Completed()
 

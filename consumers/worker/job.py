@@ -28,7 +28,7 @@ from events import results
 from events.keys import Flow, ManifestKey
 from events.manifest import MAX_LIFE, MAX_MANIFEST_BYTES, Manifest, ManifestError, parse_manifest
 from events.results import FailureCode, Stage, event_of
-from events.status import CompletedOutcome
+from events.status import CompletedOutcome, FailedOutcome
 
 MANIFEST_GONE = "The request was removed before it was answered. Drop the files again to have it answered."
 MAX_TEXT_CHARS = 10_000
@@ -110,7 +110,17 @@ class JobTransaction:
                 await uncancelled(self._abandon(claim, counts=not stopped))
                 raise
         await self._finish(claim, bury)
+        if isinstance(claim.status.outcome, FailedOutcome) and await self._is_removed(key):
+            await self._store.delete([claim.job.status_key])
         return Completed()
+
+    async def _is_removed(self, key: ManifestKey) -> bool:
+        """Whether a session was closed before this job was claimed, and all of it is gone but its ledger."""
+        try:
+            await self._store.get(key.job.manifest_key(key.flow), max_bytes=0)
+        except ObjectMissing:
+            return True
+        return False
 
     async def _attempt(self, claim: Claim) -> None:
         """Work up to the terminal write, completed or failed; raises what is worth another attempt."""
@@ -204,7 +214,9 @@ class JobTransaction:
 
     async def _try_again(self, claim: Claim, error: Transient) -> Outcome:
         await self._abandon(claim, counts=True)
-        longest = self._policy.retry_base_seconds * 2**claim.status.attempts
+        # Attempts go on being counted while even giving up cannot be written.
+        tried = min(claim.status.attempts, self._policy.attempts)
+        longest = self._policy.retry_base_seconds * 2**tried
         delay = random.uniform(0, longest)  # noqa: S311 - spreads load, guards nothing
         log.warning("job.retry", job=str(claim.job), code=error.code, message=error.message, delay_seconds=delay)
         return Retry(delay)

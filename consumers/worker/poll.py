@@ -17,27 +17,24 @@ _LONGEST_PAUSE_SECONDS = 30
 
 
 class Lanes:
-    """So many messages at once."""
+    """So many messages at once. One waits for a lane; whoever else wants some looks first."""
 
     def __init__(self, count: int) -> None:
-        self._free = asyncio.Semaphore(count)
+        self._freed = asyncio.Event()
+        self.free = count
 
     async def take_up_to(self, most: int) -> int:
         """Wait for a free lane, then take as many as there are, up to ``most``."""
-        await self._free.acquire()
-        taken = 1
-        while taken < most and not self._free.locked():
-            await self._free.acquire()
-            taken += 1
+        while self.free < 1:
+            self._freed.clear()
+            await self._freed.wait()
+        taken = min(most, self.free)
+        self.free -= taken
         return taken
 
-    @property
-    def any_free(self) -> bool:
-        return not self._free.locked()
-
     def give_back(self, count: int) -> None:
-        for _ in range(count):
-            self._free.release()
+        self.free += count
+        self._freed.set()
 
 
 class Poller:
@@ -82,13 +79,14 @@ class Poller:
                     self._ask_for_help(full, helpers, running)
 
     def _ask_for_help(self, full: bool, helpers: asyncio.TaskGroup, running: asyncio.TaskGroup) -> None:
-        if full and self._helpers < self._most_helpers and self._lanes.any_free:
+        # With fewer free lanes, two pollers would only share what one can receive.
+        if full and self._helpers < self._most_helpers and self._lanes.free >= _MAX_BATCH:
             self._helpers += 1
             helpers.create_task(self._help(helpers, running), name="poll helper")
 
     async def _help(self, helpers: asyncio.TaskGroup, running: asyncio.TaskGroup) -> None:
         try:
-            while await self._receive(running, wait_seconds=0):
+            while self._lanes.free >= _MAX_BATCH and await self._receive(running, wait_seconds=0):
                 self._ask_for_help(True, helpers, running)
         except Transient:
             return  # the poller that stays will meet it too, and knows how to wait

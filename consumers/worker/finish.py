@@ -7,7 +7,7 @@ import structlog
 
 from consumers.errors import OPERATOR_CODES, ClaimLost, Permanent
 from consumers.ports import EventSink, ObjectStore, Sheets, TakenBack
-from consumers.s3_file_management import remove_appended, remove_results, remove_uploads
+from consumers.s3_file_management import remove_all_but, remove_appended
 from consumers.worker.ledger import Claim, utc_now
 from consumers.worker.outcome import DeadLetter
 from events.manifest import MAX_LIFE
@@ -30,14 +30,14 @@ class Finish:
         self._link_seconds = link_seconds
 
     async def __call__(self, claim: Claim, bury: Bury) -> None:
-        """publish → dead letter → mark published → take back what a failed job wrote → remove what is not kept."""
+        """publish → dead letter → mark published → remove what is not kept → take back what a failed job wrote."""
         if not claim.status.published:
             await self._tell(claim, bury)
-        await remove_uploads(self._store, claim.job)
-        await self.take_back(claim, bury)
         kept = claim.epoch if isinstance(claim.status.outcome, CompletedOutcome) else None
-        await remove_results(self._store, claim.job, but_epoch=kept)
-        await remove_appended(self._store, claim.job, but_epoch=kept)
+        await remove_all_but(self._store, claim.job, epoch=kept)
+        if claim.status.appending_to is not None:
+            await self.take_back(claim, bury)
+            await remove_appended(self._store, claim.job, but_epoch=kept)
 
     async def _tell(self, claim: Claim, bury: Bury) -> None:
         ended = claim.status

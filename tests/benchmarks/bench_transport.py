@@ -25,9 +25,9 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from environments import installed  # noqa: E402 - the path above leads there
-from localstack_server import localstack  # noqa: E402
-from ministack_server import ministack  # noqa: E402
+from environments import installed
+from localstack_server import localstack
+from ministack_server import ministack
 
 OURS = "ours"
 PLAIN = (OURS, "boto3 one by one", "aiobotocore, single deletes", "aiobotocore, batch deletes")
@@ -63,9 +63,9 @@ class Result:
 
 
 def run(quick: bool) -> Result:
-    messages, times = (200, 1) if quick else (2_000, 3)
+    messages, times = (200, 1) if quick else (3_000, 3)
     contestants = PLAIN if quick else (*PLAIN, *FRAMEWORKS)
-    with _endpoint(quick) as (name, url):
+    with endpoint_for(quick) as (name, url):
         # In turns, so that whatever else the machine does meets all of them.
         turns = [{one: _once(one, url, messages) for one in contestants} for _ in range(times)]
     runs = [
@@ -80,7 +80,8 @@ def run(quick: bool) -> Result:
 
 
 @contextmanager
-def _endpoint(quick: bool) -> Iterator[tuple[str, str]]:
+def endpoint_for(quick: bool) -> Iterator[tuple[str, str]]:
+    """MiniStack where it can be installed, else LocalStack, which the tests have anyway; its name and URL."""
     if not quick:
         try:
             with ministack() as url:
@@ -107,7 +108,7 @@ def _once(contestant: str, endpoint: str, messages: int) -> dict[str, float]:
         used = _framework("consume", contestant, endpoint, url, messages)
     else:
         _fill(client, url, messages)
-        used = _output([sys.executable, HERE / "transport_consumers.py", contestant, endpoint, url, str(messages)])
+        used = output_of([sys.executable, HERE / "transport_consumers.py", contestant, endpoint, url, str(messages)])
     reply: dict[str, float] = json.loads(used)
     return reply
 
@@ -122,10 +123,11 @@ def _fill(client: Any, url: str, messages: int) -> None:
 def _framework(action: str, contestant: str, endpoint: str, url: str, messages: int) -> str:
     environment = installed("queue-frameworks-1", REQUIREMENTS, fingerprint=repr(REQUIREMENTS).encode())
     script = HERE / "transport_frameworks.py"
-    return _output([environment / "bin" / "python", script, action, contestant, endpoint, url, str(messages)])
+    return output_of([environment / "bin" / "python", script, action, contestant, endpoint, url, str(messages)])
 
 
-def _output(command: list[Any]) -> str:
+def output_of(command: list[Any]) -> str:
+    """The last line that a process prints."""
     ran = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=SECONDS, check=False)
     if ran.returncode != 0:
         raise RuntimeError(f"{command[1:3]} failed:\n{ran.stderr[-3000:]}")

@@ -131,7 +131,8 @@ class JobTransaction:
     async def _work(self, claim: Claim, progress: Progress) -> None:
         await progress(Stage.READ, "Reading the request.")
         manifest, written_at = await self._read_manifest(claim)
-        await claim.note(traceparent=manifest.traceparent)
+        if manifest.traceparent is not None:
+            await claim.note(traceparent=manifest.traceparent)
         await progress.accepted()
         left = self._seconds_to_expiry(manifest, written_at)
         try:

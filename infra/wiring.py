@@ -133,7 +133,7 @@ def _pollers(settings: Settings, stack: Stack, parts: _Parts) -> list[Poller]:
     progress = {queue: parts.liveness.poller(queue, wait_seconds=settings.receive_wait_seconds) for queue in lanes}
     return [
         Poller(
-            SqsQueue(clients.polls, clients.control, name=queue, url=urls[queue]),
+            SqsQueue(clients.polls, clients.batches, name=queue, url=urls[queue]),
             parts.liveness.watching(queue, handler.handle),
             lanes=count,
             wait_seconds=settings.receive_wait_seconds,
@@ -147,7 +147,7 @@ def _pollers(settings: Settings, stack: Stack, parts: _Parts) -> list[Poller]:
 def _handler(settings: Settings, stack: Stack, parts: _Parts) -> MessageHandler:
     name, store = worker_name(), parts.store
     sheets = GoogleSheets(parts.spreadsheets, parts.sandbox, store, limits=_run_limits(settings))
-    events = SqsEventSink(parts.clients.control, stack.queue_urls["results"])
+    events = SqsEventSink(parts.clients.batches, stack.queue_urls["results"])
     ledger = Ledger(store, worker=name, claim_seconds=settings.claim_seconds)
     finish = Finish(store, events, sheets, link_seconds=settings.link_seconds)
     jobs = JobTransaction(
@@ -167,7 +167,7 @@ def _handler(settings: Settings, stack: Stack, parts: _Parts) -> MessageHandler:
     return MessageHandler(
         Handlers(manifest=jobs.run, control=SessionControl(ledger, store, finish, sheets).run),
         bucket=stack.bucket,
-        dead_letters=SqsDeadLetters(parts.clients.control, stack.queue_urls["dead_letters"]),
+        dead_letters=SqsDeadLetters(parts.clients.batches, stack.queue_urls["dead_letters"]),
         worker=name,
         visibility_seconds=settings.visibility_seconds,
     )

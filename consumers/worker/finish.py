@@ -7,7 +7,7 @@ import structlog
 
 from consumers.errors import OPERATOR_CODES, ClaimLost, Permanent
 from consumers.ports import EventSink, ObjectStore, Sheets, TakenBack
-from consumers.s3_file_management import remove_appended, remove_results, remove_uploads
+from consumers.s3_file_management import remove_all_but, remove_appended
 from consumers.worker.ledger import Claim
 from consumers.worker.outcome import DeadLetter
 from events.manifest import MAX_LIFE
@@ -42,10 +42,9 @@ class Finish:
         """All but what the job may owe a spreadsheet."""
         if not claim.status.published:
             await self._tell(claim, bury)
-        await remove_uploads(self._store, claim.job)
         kept = claim.epoch if isinstance(claim.status.outcome, CompletedOutcome) else None
-        await remove_results(self._store, claim.job, but_epoch=kept)
-        if not owes_a_sheet(claim.status):
+        await remove_all_but(self._store, claim.job, epoch=kept)
+        if claim.status.appending_to is not None and not owes_a_sheet(claim.status):
             await remove_appended(self._store, claim.job, but_epoch=kept)
 
     async def _tell(self, claim: Claim, bury: Bury) -> None:

@@ -57,7 +57,7 @@ async def test_a_second_notification_changes_nothing(kit: Kit):
 async def test_a_crash_before_publishing_is_made_good_by_the_next_worker(kit: Kit):
     flow = DeliveringFlow(kit.store)
     key = await kit.drop()
-    nowhere = SqsEventSink(kit.clients.control, kit.stack.queue_urls["results"] + "-missing")
+    nowhere = SqsEventSink(kit.clients.batches, kit.stack.queue_urls["results"] + "-missing")
     with pytest.raises((Transient, Permanent)):
         await kit.transaction(flow, events=_OnlyAtTheEnd(nowhere)).run(key, kit.bury)
 

@@ -13,6 +13,7 @@ OPERATOR_CODES = frozenset(
         FailureCode.MANIFEST_VERSION,
         FailureCode.MANIFEST_INVALID,
         FailureCode.MANIFEST_MISMATCH,
+        FailureCode.MANIFEST_CHANGED,
         FailureCode.INDEX_RULE,
         FailureCode.FOREIGN_FILE,
         FailureCode.S3_URL_MISMATCH,

@@ -123,7 +123,10 @@ class Message:
 
 
 class WorkQueue(Protocol):
-    """A queue that we receive from."""
+    """A queue that we receive from.
+
+    Of a message that was received again, the newest receipt counts, whichever of them a call is given.
+    """
 
     name: str
 

@@ -92,17 +92,23 @@ async def remove_uploads(store: ObjectStore, job: JobRef) -> None:
     await store.delete([uploaded.key async for uploaded in store.list(job.files_prefix)])
 
 
-async def remove_results(
-    store: ObjectStore, job: JobRef, *, epoch: int | None = None, but_epoch: int | None = None
-) -> None:
-    """Delete delivered objects: of one epoch, or of every epoch but one; and what was only half uploaded.
-
-    Only for epochs that deliver nothing any more.
-    """
-    prefix = job.results_prefix if epoch is None else job.result_prefix(epoch)
+async def remove_results(store: ObjectStore, job: JobRef, *, epoch: int) -> None:
+    """Delete what an epoch delivered that delivers nothing any more; and what was only half uploaded."""
+    prefix = job.result_prefix(epoch)
     await store.abort_uploads(prefix)
-    kept = None if but_epoch is None else job.result_prefix(but_epoch)
-    await store.delete([key async for key in _keys(store, prefix) if kept is None or not key.startswith(kept)])
+    await store.delete([key async for key in _keys(store, prefix)])
+
+
+async def remove_all_but(store: ObjectStore, job: JobRef, *, epoch: int | None) -> None:
+    """Delete what the user uploaded, and what a job that has ended delivered in every epoch but one.
+
+    One listing for all of it. What was only half uploaded goes too.
+    """
+    await store.abort_uploads(job.results_prefix)
+    goes = (job.files_prefix, job.results_prefix)
+    kept = () if epoch is None else job.result_prefix(epoch)
+    found = [key async for key in _keys(store, job.prefix)]
+    await store.delete([key for key in found if key.startswith(goes) and not key.startswith(kept)])
 
 
 async def remove_appended(store: ObjectStore, job: JobRef, *, but_epoch: int | None) -> None:

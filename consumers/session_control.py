@@ -16,7 +16,7 @@ from consumers.errors import ObjectMissing, Permanent
 from consumers.ports import ObjectStore, Sheets, TakenBack
 from consumers.s3_file_management import remove_appended
 from consumers.worker.finish import Bury, Finish, owes_a_sheet, undone
-from consumers.worker.ledger import Claim, Ledger, utc_now
+from consumers.worker.ledger import Claim, Ledger
 from consumers.worker.outcome import Completed, Outcome, Released
 from events.keys import MANIFEST_SUFFIXES, Control, ControlKey, Flow, JobRef, close_key, parse_job_key, session_prefix
 from events.manifest import MAX_LIFE
@@ -78,7 +78,7 @@ class SessionControl:
             if claim.job not in held:
                 await store.delete([claim.job.status_key])
         if held:
-            return Released((max(held.values()) - utc_now()).total_seconds() + 1)
+            return Released((max(held.values()) - self.ledger.now()).total_seconds() + 1)
         await store.delete([close_key(session_id)])
         log.info("session.closed", session_id=session_id)
         return Completed()
@@ -86,12 +86,7 @@ class SessionControl:
     async def _end(self, job: JobRef, message: str, bury: Bury) -> tuple[Claim, datetime | None] | None:
         """End a job that has not ended, and say until when a worker may still be at it; None if there is no job."""
         found = await self.ledger.read(job)
-        if found is not None:
-            status = found[0]
-            held_until = status.claim_expires_at if status.is_held(utc_now()) else None
-            flow: Flow | None = status.flow
-        else:
-            held_until, flow = None, await self._flow_of(job)
+        flow = await self._flow_of(job) if found is None else found[0].flow
         if flow is None:
             return None
         failed = Failed(
@@ -99,7 +94,7 @@ class SessionControl:
         )
         claim = await self.ledger.end_now(job, flow, failed)
         await self.finish.conclude(claim, bury)
-        return claim, held_until
+        return claim, self.ledger.busy_until(claim.status)
 
     async def _flow_of(self, job: JobRef) -> Flow | None:
         flows = {suffix: flow for flow, suffix in MANIFEST_SUFFIXES.items()}
@@ -132,13 +127,20 @@ class SessionControl:
         if undo is None or isinstance(undo.data, UndoRefused):
             undo = await undone(claim, 1 + (undo.data.request if undo else 0), partial(self._take_back, status))
             await self.finish.bury_refusal(claim, undo, bury)
-            if status.is_terminal and not _is_over(status):
+            if status.is_terminal and not self._is_over(status):
                 await self.ledger.amend(claim.job, undo=undo)
         await self.finish.tell_of_undo(claim, undo)
+
+    def _is_over(self, status: JobStatus) -> bool:
+        return self.ledger.now() >= status.accepted_at + MAX_LIFE
 
     async def _take_back(self, status: JobStatus) -> TakenBack:
         if status.appending_to is not None and isinstance(status.outcome, FailedOutcome):
             return await self.sheets.withdraw(status.ref, status.appending_to)
+        if isinstance(status.outcome, CompletedOutcome) and self._is_over(status):
+            raise Permanent(
+                FailureCode.EXPIRED, "What a job added to a sheet can be undone for a day. Remove it by hand."
+            )
         rows = _rows_of(status)
         return await self.sheets.undo(status.ref, status.epoch, rows.spreadsheet_id)
 
@@ -148,15 +150,9 @@ def _rows_of(status: JobStatus) -> SheetRows:
         raise _nothing("The job has not ended yet. To stop it, cancel it; what it had added is taken back then.")
     if not isinstance(status.outcome, CompletedOutcome):
         raise _nothing("The job failed, so it added nothing.")
-    if _is_over(status):
-        raise Permanent(FailureCode.EXPIRED, "What a job added to a sheet can be undone for a day. Remove it by hand.")
     if status.outcome.data.sheet is None:
         raise _nothing("The job delivered files, and changed no sheet. They are removed when the session is closed.")
     return status.outcome.data.sheet
-
-
-def _is_over(status: JobStatus) -> bool:
-    return utc_now() >= status.accepted_at + MAX_LIFE
 
 
 def _nothing(why: str) -> Permanent:

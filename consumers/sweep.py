@@ -4,23 +4,22 @@ A job is left alone while anything of it is recent, while a claim holds it, and 
 what was uploaded. What it answered is none of the sweep's business: that goes with its session, or its day.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 import structlog
 from pydantic import ValidationError
 
-from consumers.errors import ObjectMissing
-from consumers.ports import ObjectStore, ObjectSummary, OpenUpload
-from consumers.worker.ledger import MAX_STATUS_BYTES
-from events.keys import ROOT, JobRef, parse_job_key, parse_manifest_key
+from consumers.listed_job import ListedJob, counted, listed_jobs
+from consumers.ports import ObjectStore, OpenUpload
+from consumers.worker.ledger import read_status
+from events.keys import ROOT, JobRef, parse_job_key
 from events.manifest import MAX_LIFE
 from events.status import JobStatus
 
 DELETE_BATCH = 1000
-LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 log = structlog.get_logger(__name__)
 
@@ -85,7 +84,7 @@ async def sweep(
             seen.add(abandoned.job)
             on_abandoned(abandoned)
 
-    async for listed in _jobs(_counted(store.list(ROOT), on_listed)):
+    async for listed in listed_jobs(counted(store.list(ROOT), on_listed)):
         if sweeper.may_be_abandoned(listed):
             found(await sweeper.look_at(listed.ref))
     # Those that have nothing else; in a dry run, the others' are still there.
@@ -94,24 +93,6 @@ async def sweep(
         if parsed is not None and parsed[0] not in seen and upload.last_active < sweeper.cutoff:
             found(await sweeper.look_at(parsed[0]))
     return swept
-
-
-@dataclass(slots=True)
-class _Job:
-    """What a listing tells of one job."""
-
-    ref: JobRef
-    last_active: datetime = LONG_AGO
-    has_files: bool = False
-    has_status: bool = False
-    manifest_at: datetime | None = None
-
-    def add(self, found: ObjectSummary) -> None:
-        self.last_active = max(self.last_active, found.last_modified)
-        self.has_files |= found.key.startswith(self.ref.files_prefix)
-        self.has_status |= found.key == self.ref.status_key
-        if parse_manifest_key(found.key) is not None:
-            self.manifest_at = max(self.manifest_at or found.last_modified, found.last_modified)
 
 
 class _Sweeper:
@@ -123,33 +104,34 @@ class _Sweeper:
         self._dry_run = dry_run
         self.cutoff = cutoff
 
-    def may_be_abandoned(self, job: _Job) -> bool:
+    def may_be_abandoned(self, job: ListedJob) -> bool:
         """Whether a closer look is worth it: most jobs are told apart by the listing alone."""
         waits = job.manifest_at is not None and not job.has_status and not self._expired(job)
         return job.has_files and job.last_active < self.cutoff and not waits
 
     async def look_at(self, ref: JobRef) -> Abandoned | None:
         """Look again, and remove at once: a long listing may be older than the manifest that came meanwhile."""
-        job = _Job(ref)
-        async for found in self._store.list(ref.prefix):
-            job.add(found)
+        job = ListedJob(ref)
+        async for listed in self._store.list(ref.prefix):
+            job.add(listed)
         uploads = [upload async for upload in self._store.uploads(ref.prefix)]
         job.last_active = max([job.last_active, *(upload.last_active for upload in uploads)])
         if job.last_active >= self.cutoff:
             return None
         try:
-            status = await self._status(job)
+            found = await read_status(self._store, ref)
         except ValidationError:
             log.warning("sweep.status_unreadable", job=str(ref))
             return None
+        status = found[0] if found is not None else None
         if status is not None and status.is_held(self._now):
             return None
         return await self._remove(job, self._reason(job, status), uploads)
 
-    def _expired(self, job: _Job) -> bool:
+    def _expired(self, job: ListedJob) -> bool:
         return job.manifest_at is not None and job.manifest_at + MAX_LIFE <= self._now
 
-    def _reason(self, job: _Job, status: JobStatus | None) -> Reason | None:
+    def _reason(self, job: ListedJob, status: JobStatus | None) -> Reason | None:
         """Why the files are not needed any more; None if they may be."""
         if job.manifest_at is None:
             return Reason.NEVER_SENT
@@ -157,14 +139,7 @@ class _Sweeper:
             return Reason.ENDED
         return Reason.EXPIRED if self._expired(job) else None
 
-    async def _status(self, job: _Job) -> JobStatus | None:
-        try:
-            stored = await self._store.get(job.ref.status_key, max_bytes=MAX_STATUS_BYTES)
-        except ObjectMissing:
-            return None
-        return JobStatus.model_validate_json(stored.body)
-
-    async def _remove(self, job: _Job, reason: Reason | None, uploads: list[OpenUpload]) -> Abandoned | None:
+    async def _remove(self, job: ListedJob, reason: Reason | None, uploads: list[OpenUpload]) -> Abandoned | None:
         aborted = sum([self._dry_run or await self._store.abort_upload(upload) for upload in uploads])
         files, size = (0, 0) if reason is None else await self._remove_files(job.ref)
         if not aborted and not files:
@@ -188,29 +163,3 @@ class _Sweeper:
     async def _delete(self, keys: list[str]) -> None:
         if not self._dry_run:
             await self._store.delete(keys)
-
-
-async def _counted(
-    listing: AsyncIterator[ObjectSummary], on_listed: Callable[[int], None]
-) -> AsyncIterator[ObjectSummary]:
-    keys = 0
-    async for found in listing:
-        keys += 1
-        on_listed(keys)
-        yield found
-
-
-async def _jobs(listing: AsyncIterator[ObjectSummary]) -> AsyncIterator[_Job]:
-    """One job after the other: S3 lists keys in their order, so that those of a job follow each other."""
-    job: _Job | None = None
-    async for found in listing:
-        parsed = parse_job_key(found.key)
-        if parsed is None:
-            continue
-        if job is None or job.ref != parsed[0]:
-            if job is not None:
-                yield job
-            job = _Job(parsed[0])
-        job.add(found)
-    if job is not None:
-        yield job

@@ -5,16 +5,19 @@ EventBridge's ``Object Created``, and ``s3:TestEvent``. Fields that AWS adds lat
 Structure: Amazon S3 User Guide, "Event message structure" and "EventBridge event message structure".
 """
 
+import json
 import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
-from urllib.parse import unquote_plus
+from urllib.parse import quote_plus, unquote_plus
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 from events.json_object import JsonError, in_words, load_object
+
+OUR_SOURCE = "dropchute:s3"
 
 
 class NotificationError(ValueError):
@@ -121,6 +124,19 @@ def parse_notification(body: str) -> list[ObjectCreated]:
     if _is_wrapped(payload):
         payload = _load(payload["Message"])
     return _read(payload)
+
+
+def notification_of(bucket: str, key: str, *, at: datetime) -> str:
+    """A notification like S3's for an object that was created: ours, for one whose own never came."""
+    created = {"bucket": {"name": bucket}, "object": {"key": quote_plus(key, safe="/")}}
+    record = {
+        "eventVersion": "2.1",
+        "eventSource": OUR_SOURCE,
+        "eventTime": at.isoformat(),
+        "eventName": "ObjectCreated:Put",
+        "s3": created,
+    }
+    return json.dumps({"Records": [record]})
 
 
 def _load(text: str) -> dict[str, Any]:

@@ -27,6 +27,7 @@ class FailureCode(StrEnum):
     MANIFEST_INVALID = "manifest_invalid"
     MANIFEST_MISMATCH = "manifest_mismatch"
     MANIFEST_GONE = "manifest_gone"
+    MANIFEST_CHANGED = "manifest_changed"
     INDEX_RULE = "index_rule"
     FOREIGN_FILE = "foreign_file"
     S3_URL_MISMATCH = "s3_url_mismatch"

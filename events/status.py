@@ -55,6 +55,7 @@ class JobStatus(BaseModel):
     claims that began work, without those that were given back. ``published`` says that the terminal
     event has reached the results queue. ``appending_to`` is the spreadsheet that the job may have written
     to: put down before the first write, so that whoever ends the job can take that back.
+    ``manifest_etag`` is the manifest's when it was first read: the job answers that one, or none.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -76,6 +77,7 @@ class JobStatus(BaseModel):
     outcome: TerminalOutcome | None = None
     published: bool = False
     appending_to: str | None = None
+    manifest_etag: str | None = None
     undo: Undo | None = None
     traceparent: TraceParent | None = None
 
@@ -94,6 +96,16 @@ class JobStatus(BaseModel):
     @property
     def is_terminal(self) -> bool:
         return self.outcome is not None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it has ended, its event was published, and what it wrote although it failed was looked after."""
+        return self.is_terminal and self.published and not self.may_have_left_rows
+
+    @property
+    def may_have_left_rows(self) -> bool:
+        """Whether it failed after it had begun to write to a spreadsheet, which nobody has looked at since."""
+        return isinstance(self.outcome, FailedOutcome) and self.appending_to is not None and self.undo is None
 
     def is_held(self, now: datetime) -> bool:
         """Whether a live claim holds the job at ``now``."""

@@ -75,6 +75,12 @@ class Settings(BaseSettings):
     scratch: Path | None = None
     """Where jobs keep their temporary files; the system's own place unless told."""
 
+    # Whether it is alive.
+    health_port: int | None = Field(default=None, ge=0, le=65_535)
+    """Where the worker answers ``/healthz`` and ``/readyz``; nowhere unless told."""
+    health_host: str = "127.0.0.1"
+    no_progress_minutes: PositiveFloat = 30
+
     # Limits of one drop.
     max_file_bytes: PositiveInt = 2 * GIB
     max_drop_bytes: PositiveInt = 4 * GIB
@@ -85,6 +91,9 @@ class Settings(BaseSettings):
     """How long a link to a result works; S3 signs for seven days at the most."""
     abandoned_after_minutes: PositiveInt = 60
     """How long uploads lie untouched before a sweep removes them."""
+
+    stuck_after_minutes: PositiveInt = 10
+    """How long nothing of a job must have changed before ``dropchute reconcile`` asks for it again."""
 
     # The sandbox.
     sandbox_wall_seconds: PositiveFloat = 60

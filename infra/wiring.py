@@ -4,9 +4,12 @@ import asyncio
 import os
 import secrets
 import socket
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+
+import structlog
 
 from consumers.analyst import Analyst
 from consumers.answering import Answering
@@ -25,17 +28,21 @@ from consumers.worker.drain import run_until
 from consumers.worker.finish import Finish
 from consumers.worker.job import FlowFunction, JobPolicy, JobTransaction
 from consumers.worker.ledger import Ledger
+from consumers.worker.liveness import Liveness, keep_watch
 from consumers.worker.message import Handlers, MessageHandler
 from consumers.worker.poll import Poller
 from events.keys import Flow
 from infra.clients import Clients
 from infra.google_sheets import GOOGLE, GoogleSpreadsheets, read_service_account
+from infra.health import health_server
 from infra.provision import Stack
 from infra.s3_store import S3ObjectStore
 from infra.settings import Settings
 from infra.sqs_queue import SqsDeadLetters, SqsEventSink, SqsQueue
 
 CONTROL_LANES = 8
+
+log = structlog.get_logger(__name__)
 
 
 def worker_name() -> str:
@@ -59,8 +66,9 @@ async def run_worker(settings: Settings, stack: Stack, stop: asyncio.Event) -> N
         spreadsheets = google_spreadsheets(settings, store)
         if spreadsheets is not None:
             await exits.enter_async_context(spreadsheets)
+        liveness = await exits.enter_async_context(_watched(settings, stop))
         await sandbox.probe(scratch.folder)
-        parts = _Parts(clients, store, model, spreadsheets, sandbox, scratch, stop)
+        parts = _Parts(clients, store, model, spreadsheets, sandbox, scratch, stop, liveness)
         await run_until(stop, _pollers(settings, stack, parts), drain_seconds=settings.drain_seconds)
 
 
@@ -75,6 +83,24 @@ class _Parts:
     sandbox: Sandbox
     scratch: Scratch
     stop: asyncio.Event
+    liveness: Liveness
+
+
+@asynccontextmanager
+async def _watched(settings: Settings, stop: asyncio.Event) -> AsyncIterator[Liveness]:
+    """The worker's liveness, kept up to date while the block runs, and answered for over HTTP if that is asked for."""
+    liveness = Liveness(no_progress_seconds=settings.no_progress_minutes * 60, stopping=stop.is_set)
+    with ExitStack() as exits:
+        if settings.health_port is not None:
+            server = health_server(liveness, host=settings.health_host, port=settings.health_port)
+            log.info("worker.health", host=settings.health_host, port=exits.enter_context(server))
+        # No task group: what the block raises must come out as it is.
+        watch = asyncio.create_task(keep_watch(liveness), name="watch")
+        try:
+            yield liveness
+        finally:
+            watch.cancel()
+            await asyncio.wait((watch,))
 
 
 def language_model(settings: Settings) -> OpenAILanguageModel:
@@ -104,13 +130,15 @@ def _pollers(settings: Settings, stack: Stack, parts: _Parts) -> list[Poller]:
     """One for each work queue; they share a handler, and nothing else that could be waited for."""
     clients, urls, handler = parts.clients, stack.queue_urls, _handler(settings, stack, parts)
     lanes = {"queries": settings.lanes, "visualizations": settings.lanes, "controls": CONTROL_LANES}
+    progress = {queue: parts.liveness.poller(queue, wait_seconds=settings.receive_wait_seconds) for queue in lanes}
     return [
         Poller(
-            SqsQueue(clients.polls, clients.control, name=queue, url=urls[queue]),
-            handler.handle,
+            SqsQueue(clients.polls, clients.batches, name=queue, url=urls[queue]),
+            parts.liveness.watching(queue, handler.handle),
             lanes=count,
             wait_seconds=settings.receive_wait_seconds,
             visibility_seconds=settings.visibility_seconds,
+            progress=progress[queue],
         )
         for queue, count in lanes.items()
     ]
@@ -119,7 +147,7 @@ def _pollers(settings: Settings, stack: Stack, parts: _Parts) -> list[Poller]:
 def _handler(settings: Settings, stack: Stack, parts: _Parts) -> MessageHandler:
     name, store = worker_name(), parts.store
     sheets = GoogleSheets(parts.spreadsheets, parts.sandbox, store, limits=_run_limits(settings))
-    events = SqsEventSink(parts.clients.control, stack.queue_urls["results"])
+    events = SqsEventSink(parts.clients.batches, stack.queue_urls["results"])
     ledger = Ledger(store, worker=name, claim_seconds=settings.claim_seconds)
     finish = Finish(store, events, sheets, link_seconds=settings.link_seconds)
     jobs = JobTransaction(
@@ -139,7 +167,7 @@ def _handler(settings: Settings, stack: Stack, parts: _Parts) -> MessageHandler:
     return MessageHandler(
         Handlers(manifest=jobs.run, control=SessionControl(ledger, store, finish, sheets).run),
         bucket=stack.bucket,
-        dead_letters=SqsDeadLetters(parts.clients.control, stack.queue_urls["dead_letters"]),
+        dead_letters=SqsDeadLetters(parts.clients.batches, stack.queue_urls["dead_letters"]),
         worker=name,
         visibility_seconds=settings.visibility_seconds,
     )

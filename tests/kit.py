@@ -71,10 +71,10 @@ class Kit:
 
     @property
     def events(self) -> SqsEventSink:
-        return SqsEventSink(self.clients.control, self.stack.queue_urls["results"])
+        return SqsEventSink(self.clients.batches, self.stack.queue_urls["results"])
 
     def queue(self, name: str = "queries") -> SqsQueue:
-        return SqsQueue(self.clients.polls, self.clients.control, name=name, url=self.stack.queue_urls[name])
+        return SqsQueue(self.clients.polls, self.clients.batches, name=name, url=self.stack.queue_urls[name])
 
     def ledger(self, worker: str = "worker-1", *, claim_seconds: float = 30) -> Ledger:
         return Ledger(self.store, worker=worker, claim_seconds=claim_seconds)

@@ -3,15 +3,11 @@
 It lives in a virtual environment of its own, because its pins are older than ours.
 """
 
-import fcntl
-import hashlib
 import http.client
 import os
-import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from environments import installed
 from localstack_client import config
 
 VERSION = "4.12.0"
@@ -31,7 +28,7 @@ def localstack() -> Iterator[str]:
     """Run LocalStack until the block ends; yields its endpoint URL."""
     python = install() / "bin" / "python"
     with tempfile.TemporaryDirectory(prefix="dropchute-localstack-", ignore_cleanup_errors=True) as folder:
-        address = f"127.0.0.1:{_free_port()}"
+        address = f"127.0.0.1:{free_port()}"
         endpoint = _endpoint(address)
         log = Path(folder, "log")
         with log.open("wb") as output:
@@ -47,42 +44,16 @@ def localstack() -> Iterator[str]:
             _await_ready(address, process, log)
             yield endpoint
         finally:
-            _stop(process)
+            stop_group(process)
 
 
 def install() -> Path:
-    """The virtual environment that holds LocalStack, made on first use (about a minute); safe against a second run."""
-    cache = _cache_home() / "dropchute"
-    cache.mkdir(parents=True, exist_ok=True)
-    environment = cache / f"localstack-{VERSION}"
-    wanted = hashlib.sha256(LOCK.read_bytes() + sys.version.encode()).hexdigest()
-    marker = environment / "installed"
-    with (cache / f"localstack-{VERSION}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (marker.exists() and marker.read_text() == wanted):
-            shutil.rmtree(environment, ignore_errors=True)
-            _install_into(environment)
-            marker.write_text(wanted)
-    return environment
+    """The virtual environment that holds LocalStack, made on first use (about a minute)."""
+    wanted = ["--require-hashes", "--requirement", str(LOCK)]
+    return installed(f"localstack-{VERSION}", wanted, fingerprint=LOCK.read_bytes())
 
 
-def _install_into(environment: Path) -> None:
-    python = environment / "bin" / "python"
-    wanted = ["install", "--quiet", "--require-hashes", "--requirement", str(LOCK)]
-    if uv := shutil.which("uv"):
-        subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, environment], check=True)
-        subprocess.run([uv, "pip", *wanted, "--python", python], check=True)
-    else:
-        subprocess.run([sys.executable, "-m", "venv", environment], check=True)
-        subprocess.run([python, "-m", "pip", *wanted], check=True)
-
-
-def _cache_home() -> Path:
-    # An empty value counts as unset: XDG Base Directory Specification.
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-
-
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
         return port
@@ -141,7 +112,7 @@ def _tail(log: Path) -> str:
     return "\n".join(log.read_text(errors="replace").splitlines()[-30:])
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def stop_group(process: subprocess.Popen[bytes]) -> None:
     """At once, and what it has started with it: nothing in there outlives the tests."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)

@@ -7,8 +7,8 @@ import structlog
 
 from consumers.errors import OPERATOR_CODES, ClaimLost, Permanent
 from consumers.ports import EventSink, ObjectStore, Sheets, TakenBack
-from consumers.s3_file_management import remove_appended, remove_results, remove_uploads
-from consumers.worker.ledger import Claim, utc_now
+from consumers.s3_file_management import remove_all_but, remove_appended
+from consumers.worker.ledger import Claim
 from consumers.worker.outcome import DeadLetter
 from events.manifest import MAX_LIFE
 from events.results import CompletedEvent, FailureCode, JobEvent, Undone, UndoRefused, event_of
@@ -42,16 +42,15 @@ class Finish:
         """All but what the job may owe a spreadsheet."""
         if not claim.status.published:
             await self._tell(claim, bury)
-        await remove_uploads(self._store, claim.job)
         kept = claim.epoch if isinstance(claim.status.outcome, CompletedOutcome) else None
-        await remove_results(self._store, claim.job, but_epoch=kept)
-        if not owes_a_sheet(claim.status):
+        await remove_all_but(self._store, claim.job, epoch=kept)
+        if claim.status.appending_to is not None and not owes_a_sheet(claim.status):
             await remove_appended(self._store, claim.job, but_epoch=kept)
 
     async def _tell(self, claim: Claim, bury: Bury) -> None:
         ended = claim.status
         try:
-            await self._events.publish(await self._with_links(ended.end_event(), ended.accepted_at))
+            await self._events.publish(await self._with_links(ended.end_event(), ended.accepted_at, claim.now()))
         except Permanent as error:
             log.warning("job.event_refused", job=str(claim.job), message=error.message)
             await bury(letter_of(ended, FailureCode.INTERNAL, f"The terminal event was refused: {error.message}"))
@@ -62,11 +61,10 @@ class Finish:
         except ClaimLost:
             log.info("job.finished_by_another", job=str(claim.job))
 
-    async def _with_links(self, event: JobEvent, accepted_at: datetime) -> JobEvent:
+    async def _with_links(self, event: JobEvent, accepted_at: datetime, now: datetime) -> JobEvent:
         """Links to the results, none for longer than the drop's own life. They are not kept beside the job."""
         if not isinstance(event, CompletedEvent) or not event.data.files:
             return event
-        now = utc_now()
         left = (accepted_at + MAX_LIFE - now).total_seconds()
         seconds = max(1, min(self._link_seconds, int(left)))
         expires = now + timedelta(seconds=seconds)
@@ -120,8 +118,8 @@ async def undone(claim: Claim, request: int, take: Callable[[], Awaitable[TakenB
         taken = await take()
     except Permanent as error:
         refused = UndoRefused(**claim.identity, request=request, code=error.code, message=error.message)
-        return Undo(data=refused, at=utc_now())
-    return Undo(data=Undone(**claim.identity, request=request, rows=taken.rows, message=taken.message), at=utc_now())
+        return Undo(data=refused, at=claim.now())
+    return Undo(data=Undone(**claim.identity, request=request, rows=taken.rows, message=taken.message), at=claim.now())
 
 
 def letter_of(ended: JobStatus, code: FailureCode, reason: str) -> DeadLetter:

@@ -16,10 +16,10 @@ import structlog
 
 from consumers.drop import Answer, Drop
 from consumers.errors import ClaimLost, HeldElsewhere, ObjectMissing, Permanent, Transient
-from consumers.ports import EventSink, ObjectStore, Report
+from consumers.ports import EventSink, ObjectStore, Report, StoredObject
 from consumers.s3_file_management import remove_results, remove_uploads
 from consumers.uncancelled import uncancelled
-from consumers.worker.finish import Bury, Finish
+from consumers.worker.finish import Bury, Finish, owes_a_sheet
 from consumers.worker.keep import while_kept
 from consumers.worker.ledger import Claim, Ledger, utc_now
 from consumers.worker.outcome import Completed, Outcome, Released, Retry
@@ -28,12 +28,14 @@ from events import results
 from events.keys import Flow, ManifestKey
 from events.manifest import MAX_LIFE, MAX_MANIFEST_BYTES, Manifest, ManifestError, parse_manifest
 from events.results import FailureCode, Stage, event_of
-from events.status import CompletedOutcome
+from events.status import CompletedOutcome, FailedOutcome
 
 MANIFEST_GONE = "The request was removed before it was answered. Drop the files again to have it answered."
 MAX_TEXT_CHARS = 10_000
 MAX_NOTES = 200
 MAX_NOTE_CHARS = 500
+# The content does not matter here.
+_ETAG_BYTES = 1
 
 log = structlog.get_logger(__name__)
 
@@ -108,7 +110,18 @@ class JobTransaction:
                 await uncancelled(self._abandon(claim, counts=not stopped))
                 raise
         await self._finish(claim, bury)
+        failed = isinstance(claim.status.outcome, FailedOutcome)
+        if failed and not owes_a_sheet(claim.status) and await self._is_removed(key):
+            await self._store.delete([claim.job.status_key])
         return Completed()
+
+    async def _is_removed(self, key: ManifestKey) -> bool:
+        """Whether a session was closed before this job was claimed, and all of it is gone but its ledger."""
+        try:
+            await self._store.get(key.job.manifest_key(key.flow), max_bytes=0)
+        except ObjectMissing:
+            return True
+        return False
 
     async def _attempt(self, claim: Claim) -> None:
         """Work up to the terminal write, completed or failed; raises what is worth another attempt."""
@@ -131,10 +144,10 @@ class JobTransaction:
 
     async def _work(self, claim: Claim, progress: Progress) -> None:
         await progress(Stage.READ, "Reading the request.")
-        manifest, written_at = await self._read_manifest(claim)
-        await claim.note(traceparent=manifest.traceparent)
+        manifest, stored = await self._read_manifest(claim)
+        await claim.note(traceparent=manifest.traceparent, manifest_etag=stored.etag)
         await progress.accepted()
-        left = self._seconds_to_expiry(manifest, written_at)
+        left = self._seconds_to_expiry(manifest, stored.last_modified)
         try:
             async with asyncio.timeout(min(left, self._policy.seconds)) as clock:
                 drop = Drop(claim.job, claim.epoch, manifest)
@@ -146,6 +159,7 @@ class JobTransaction:
                 raise _expired() from error
             message = "This took too long. Ask for less at once, or drop smaller files."
             raise Permanent(FailureCode.CODE_TIMEOUT, message) from error
+        await self._refuse_a_changed_manifest(claim)
         await claim.end(
             results.Completed(
                 **claim.identity,
@@ -158,8 +172,8 @@ class JobTransaction:
         )
         log.info("job.completed", job=str(claim.job), files=len(answer.files), sheet=answer.sheet is not None)
 
-    async def _read_manifest(self, claim: Claim) -> tuple[Manifest, datetime]:
-        """The manifest, and when S3 was given it."""
+    async def _read_manifest(self, claim: Claim) -> tuple[Manifest, StoredObject]:
+        """The manifest, and the object that it was read from: the same one in every attempt."""
         key = ManifestKey(claim.job, claim.status.flow)
         try:
             stored = await self._store.get(claim.job.manifest_key(key.flow), max_bytes=MAX_MANIFEST_BYTES)
@@ -168,10 +182,22 @@ class JobTransaction:
                 # What it may have written must be taken back first, and the ledger is what remembers it.
                 raise Permanent(FailureCode.MANIFEST_GONE, MANIFEST_GONE) from error
             raise _ManifestGone from error
+        if claim.status.manifest_etag not in (None, stored.etag):
+            raise _changed()
         try:
-            return parse_manifest(stored.body, key, bucket=self._store.bucket), stored.last_modified
+            return parse_manifest(stored.body, key, bucket=self._store.bucket), stored
         except ManifestError as error:
             raise Permanent(error.code, error.message) from error
+
+    async def _refuse_a_changed_manifest(self, claim: Claim) -> None:
+        key = claim.job.manifest_key(claim.status.flow)
+        try:
+            stored = await self._store.get(key, max_bytes=_ETAG_BYTES)
+        except ObjectMissing:
+            # Its session was closed: then the ledger knows, and the terminal write is refused.
+            return
+        if stored.etag != claim.status.manifest_etag:
+            raise _changed()
 
     def _seconds_to_expiry(self, manifest: Manifest, written_at: datetime) -> float:
         # Whatever the manifest says of itself: a day after S3 was given it, it is over.
@@ -189,7 +215,9 @@ class JobTransaction:
 
     async def _try_again(self, claim: Claim, error: Transient) -> Outcome:
         await self._abandon(claim, counts=True)
-        longest = self._policy.retry_base_seconds * 2**claim.status.attempts
+        # Attempts go on being counted while even giving up cannot be written.
+        tried = min(claim.status.attempts, self._policy.attempts)
+        longest = self._policy.retry_base_seconds * 2**tried
         delay = random.uniform(0, longest)  # noqa: S311 - spreads load, guards nothing
         log.warning("job.retry", job=str(claim.job), code=error.code, message=error.message, delay_seconds=delay)
         return Retry(delay)
@@ -230,6 +258,14 @@ def _given_up(code: FailureCode) -> Permanent:
 
 def _expired() -> Permanent:
     return Permanent(FailureCode.EXPIRED, "This request has expired. Drop the files again to have it answered.")
+
+
+def _changed() -> Permanent:
+    return Permanent(
+        FailureCode.MANIFEST_CHANGED,
+        "The request was changed after it had been handed in, so it was not answered. Drop the files again, as a new "
+        "request.",
+    )
 
 
 def _bounded(notes: tuple[str, ...]) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import time
 from typing import Never
 
 from consumers.errors import LeaseLost, QueueMessageLost, Transient
@@ -19,21 +18,22 @@ async def keep_lease(queue: WorkQueue, message: Message, *, visibility_seconds: 
     Must start at the receipt. Raises LeaseLost when the queue no longer knows the receipt, when the
     lease has run out while the queue could not be reached, and at the 12 hours.
     """
-    received = time.monotonic()
+    clock = asyncio.get_running_loop().time
+    received = clock()
     expires = received + visibility_seconds
     while True:
-        await asyncio.sleep(_pause(expires - time.monotonic()))
-        hidden = time.monotonic() - received
+        await asyncio.sleep(_pause(expires - clock()))
+        hidden = clock() - received
         seconds = min(visibility_seconds, int(MAX_HIDDEN_SECONDS - hidden) - 1)
         if seconds < 1:
             raise LeaseLost("the message was held for 12 hours")
-        asked = time.monotonic()
+        asked = clock()
         try:
             await queue.change_visibility(message, seconds)
         except QueueMessageLost as error:
             raise LeaseLost("the queue no longer knows the receipt") from error
         except Transient as error:
-            if time.monotonic() >= expires:
+            if clock() >= expires:
                 raise LeaseLost("the lease ran out while the queue could not be reached") from error
         else:
             expires = asked + seconds

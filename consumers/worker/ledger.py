@@ -20,6 +20,8 @@ from events.status import CompletedOutcome, FailedOutcome, JobStatus, State
 MAX_STATUS_BYTES = 1024 * 1024
 JSON = "application/json"
 _ENDING_TRIES = 10
+# S3 tells when an object was written to the second.
+_CLOCKS_DIFFER = timedelta(seconds=5)
 
 
 def utc_now() -> datetime:
@@ -48,6 +50,9 @@ class Claim:
     def epoch(self) -> int:
         return self.status.epoch
 
+    def now(self) -> datetime:
+        return self._ledger.now()
+
     async def keep(self, *, every_seconds: float) -> Never:
         """Renew for as long as this runs.
 
@@ -67,9 +72,9 @@ class Claim:
         """Keep fields of the status: the stage reached, the trace that the job belongs to."""
         await self._write(**facts)
 
-    async def end(self, outcome: Completed | Failed) -> JobStatus:
+    async def end(self, outcome: Completed | Failed, *, claim_expires_at: datetime | None = None) -> JobStatus:
         """The one terminal write; raises ClaimLost."""
-        await self._write(**self._ledger.terminal(outcome))
+        await self._write(**self._ledger.terminal(outcome), claim_expires_at=claim_expires_at)
         return self.status
 
     async def mark_published(self) -> None:
@@ -92,8 +97,9 @@ class Claim:
                 self.status, self._etag = await self._ledger.replace(self.status, found[1], **changes)
 
     def _is_ours(self, status: JobStatus) -> bool:
-        def holder(of: JobStatus) -> tuple[str, int, bool]:
-            return of.worker, of.epoch, of.is_terminal
+        def holder(of: JobStatus) -> tuple[str, int, datetime, bool]:
+            # With a ledger that was removed and begun again, the epochs begin again, too.
+            return of.worker, of.epoch, of.accepted_at, of.is_terminal
 
         return holder(status) == holder(self.status)
 
@@ -134,28 +140,34 @@ class Ledger:
     async def read(self, job: JobRef) -> tuple[JobStatus, str] | None:
         """The job's status and its ETag, or None if nobody has claimed it yet."""
         try:
-            stored = await self._store.get(job.status_key, max_bytes=MAX_STATUS_BYTES)
-        except ObjectMissing:
-            return None
-        try:
-            return JobStatus.model_validate_json(stored.body), stored.etag
+            return await read_status(self._store, job)
         except ValidationError as error:
             raise RuntimeError(f"status.json of {job} is not ours to read") from error
+
+    def busy_until(self, status: JobStatus) -> datetime | None:
+        """When to look again, while a worker may be at the job; also at one that was ended under its hands."""
+        now = self.now()
+        if status.claim_expires_at is None or status.claim_expires_at <= now:
+            return None
+        # No claim lasts longer from now: what says so was written by a clock that is ahead.
+        return min(status.claim_expires_at, now + self._claim_time)
 
     async def end_now(self, job: JobRef, flow: Flow, outcome: Failed) -> Claim:
         """End the job whoever holds it. The claim's status tells how it really ended.
 
-        A job that has ended already stays as it is.
+        A job that has ended already stays as it is. Where a worker held it, ``claim_expires_at`` still tells
+        until when it may be at it.
         """
         for _ in range(_ENDING_TRIES):
             found = await self.read(job)
             try:
                 if found is None:
-                    first = self._fresh(job, flow).model_copy(update=self.terminal(outcome))
+                    ended = {**self.terminal(outcome), "claim_expires_at": None}
+                    first = self._fresh(job, flow).model_copy(update=ended)
                     return Claim(self, first, await self._put_new(first))
                 claim = Claim(self, *found)
                 if not claim.status.is_terminal:
-                    await claim.end(outcome)
+                    await claim.end(outcome, claim_expires_at=claim.status.claim_expires_at)
             except (PreconditionFailed, ClaimLost):
                 continue
             else:
@@ -191,7 +203,7 @@ class Ledger:
     def terminal(self, outcome: Completed | Failed) -> dict[str, Any]:
         """The changes that end a job."""
         ended = CompletedOutcome(data=outcome) if isinstance(outcome, Completed) else FailedOutcome(data=outcome)
-        return {"state": State(ended.state), "claim_expires_at": None, "ended_at": self.now(), "outcome": ended}
+        return {"state": State(ended.state), "ended_at": self.now(), "outcome": ended}
 
     async def _claim_new(self, key: ManifestKey) -> Claim:
         status = self._fresh(key.job, key.flow)
@@ -200,9 +212,9 @@ class Ledger:
     async def _take_over(self, status: JobStatus, etag: str) -> Claim:
         if status.is_terminal:
             return Claim(self, status, etag)
-        now = self.now()
-        if status.is_held(now) and status.claim_expires_at is not None:
-            raise HeldElsewhere(status.claim_expires_at)
+        busy_until = self.busy_until(status)
+        if busy_until is not None:
+            raise HeldElsewhere(busy_until)
         taken = await self.replace(
             status,
             etag,
@@ -210,7 +222,7 @@ class Ledger:
             epoch=status.epoch + 1,
             attempts=status.attempts + 1,
             worker=self._worker,
-            claim_expires_at=now + self._claim_time,
+            claim_expires_at=self.now() + self._claim_time,
         )
         return Claim(self, *taken)
 
@@ -231,6 +243,23 @@ class Ledger:
 
     async def _put_new(self, status: JobStatus) -> str:
         return await self._store.put_new(status.ref.status_key, _body(status), media_type=JSON)
+
+
+async def read_status(store: ObjectStore, job: JobRef) -> tuple[JobStatus, str] | None:
+    """The job's status and its ETag, or None; raises pydantic's ValidationError for one of another version."""
+    try:
+        stored = await store.get(job.status_key, max_bytes=MAX_STATUS_BYTES)
+    except ObjectMissing:
+        return None
+    return _on_time(JobStatus.model_validate_json(stored.body), stored.last_modified), stored.etag
+
+
+def _on_time(status: JobStatus, written_at: datetime) -> JobStatus:
+    """A claim lasts from when the store was given it, whatever the clock of its holder says."""
+    wrong_by = written_at - status.updated_at
+    if status.state is not State.RUNNING or status.claim_expires_at is None or abs(wrong_by) < _CLOCKS_DIFFER:
+        return status
+    return status.model_copy(update={"claim_expires_at": status.claim_expires_at + wrong_by})
 
 
 def _body(status: JobStatus) -> bytes:

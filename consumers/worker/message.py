@@ -4,6 +4,7 @@ import json
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 import structlog
 
@@ -43,6 +44,7 @@ class MessageHandler:
         worker: str,
         visibility_seconds: int,
         retry_seconds: float = 30,
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._handlers = handlers
         self._bucket = bucket
@@ -50,6 +52,7 @@ class MessageHandler:
         self._worker = worker
         self._visibility_seconds = visibility_seconds
         self._retry_seconds = retry_seconds
+        self._now = now
 
     async def handle(self, queue: WorkQueue, message: Message) -> None:
         """Never raises but for cancellation: then the message is given back at once."""
@@ -76,7 +79,7 @@ class MessageHandler:
     def _after_an_error(self, message: Message, error: Exception) -> Outcome:
         """The boundary: whatever went wrong, the worker goes on, and the message comes back."""
         if isinstance(error, HeldElsewhere):
-            return Released((error.until - utc_now()).total_seconds())
+            return Released((error.until - self._now()).total_seconds())
         if isinstance(error, Transient):
             log.warning("message.retry", message_id=message.message_id, code=error.code, reason=error.message)
         else:
@@ -105,7 +108,7 @@ class MessageHandler:
 
     def _refused(self, code: str, reason: str) -> Outcome:
         log.warning("message.refused", code=code, reason=reason)
-        return Failed(DeadLetter(code=code, reason=reason, worker=self._worker, at=utc_now()))
+        return Failed(DeadLetter(code=code, reason=reason, worker=self._worker, at=self._now()))
 
     async def _settle(self, queue: WorkQueue, message: Message, outcome: Outcome) -> None:
         try:

@@ -1,8 +1,9 @@
-"""Polling: receive no more than can start at once, one long poll at a time."""
+"""Polling: receive no more than can start at once, with more pollers while there is more to receive."""
 
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from enum import StrEnum
 
 import structlog
 
@@ -16,24 +17,34 @@ _MAX_BATCH = 10
 _LONGEST_PAUSE_SECONDS = 30
 
 
+class Step(StrEnum):
+    """Where a poller is; told each time it gets there."""
+
+    WAITING = "waiting for a free lane"
+    RECEIVING = "receiving"
+    PAUSING = "pausing after a failure"
+    ENDED = "ended"
+
+
 class Lanes:
-    """So many messages at once."""
+    """So many messages at once. One waits for a lane; whoever else wants some looks first."""
 
     def __init__(self, count: int) -> None:
-        self._free = asyncio.Semaphore(count)
+        self._freed = asyncio.Event()
+        self.free = count
 
     async def take_up_to(self, most: int) -> int:
         """Wait for a free lane, then take as many as there are, up to ``most``."""
-        await self._free.acquire()
-        taken = 1
-        while taken < most and not self._free.locked():
-            await self._free.acquire()
-            taken += 1
+        while self.free < 1:
+            self._freed.clear()
+            await self._freed.wait()
+        taken = min(most, self.free)
+        self.free -= taken
         return taken
 
     def give_back(self, count: int) -> None:
-        for _ in range(count):
-            self._free.release()
+        self.free += count
+        self._freed.set()
 
 
 class Poller:
@@ -47,40 +58,93 @@ class Poller:
         lanes: int,
         wait_seconds: int,
         visibility_seconds: int,
+        progress: Callable[[Step], None] = lambda step: None,
     ) -> None:
         self._queue = queue
         self._handle = handle
         self._lanes = Lanes(lanes)
+        self._most_helpers = lanes // _MAX_BATCH
+        self._helpers = 0
         self._wait_seconds = wait_seconds
         self._visibility_seconds = visibility_seconds
+        self._progress = progress
+        # Those that are handled now, and what came again of them meanwhile.
+        self._handled: dict[str, Message | None] = {}
 
     async def poll(self, running: asyncio.TaskGroup) -> None:
-        """Start a task in ``running`` for each message."""
+        """Start a task in ``running`` for each message.
+
+        One long poll while the queue is quiet. While receives come back full, others help without
+        waiting, as many as can fill lanes; each leaves with its first receive that is not full.
+        """
+        try:
+            await self._poll(running)
+        finally:
+            self._progress(Step.ENDED)
+
+    async def _poll(self, running: asyncio.TaskGroup) -> None:
         failures = 0
-        while True:
-            free = await self._lanes.take_up_to(_MAX_BATCH)
-            messages: Sequence[Message] = ()
-            try:
-                messages = await self._queue.receive(
-                    max_messages=free,
-                    wait_seconds=self._wait_seconds,
-                    visibility_seconds=self._visibility_seconds,
-                )
-                failures = 0
-            except Transient as error:
-                failures += 1
-                log.warning("poll.failed", queue=self._queue.name, reason=error.message, failures=failures)
-            finally:
-                self._lanes.give_back(free - len(messages))
-            for message in messages:
-                running.create_task(self._in_a_lane(message), name=f"message {message.message_id}")
-            if failures:
-                await asyncio.sleep(_pause(failures))
+        async with asyncio.TaskGroup() as helpers:
+            while True:
+                try:
+                    full = await self._receive(running, wait_seconds=self._wait_seconds)
+                except Transient as error:
+                    failures += 1
+                    log.warning("poll.failed", queue=self._queue.name, reason=error.message, failures=failures)
+                    self._progress(Step.PAUSING)
+                    await asyncio.sleep(_pause(failures))
+                else:
+                    failures = 0
+                    self._ask_for_help(full, helpers, running)
+
+    def _ask_for_help(self, full: bool, helpers: asyncio.TaskGroup, running: asyncio.TaskGroup) -> None:
+        # With fewer free lanes, two pollers would only share what one can receive.
+        if full and self._helpers < self._most_helpers and self._lanes.free >= _MAX_BATCH:
+            self._helpers += 1
+            helpers.create_task(self._help(helpers, running), name="poll helper")
+
+    async def _help(self, helpers: asyncio.TaskGroup, running: asyncio.TaskGroup) -> None:
+        try:
+            while self._lanes.free >= _MAX_BATCH and await self._receive(running, wait_seconds=0):
+                self._ask_for_help(True, helpers, running)
+        except Transient:
+            return  # the poller that stays will meet it too, and knows how to wait
+        finally:
+            self._helpers -= 1
+
+    async def _receive(self, running: asyncio.TaskGroup, *, wait_seconds: int) -> bool:
+        """Receive once, as many as lanes are free; returns whether all of them were filled."""
+        self._progress(Step.WAITING)
+        free = await self._lanes.take_up_to(_MAX_BATCH)
+        messages: Sequence[Message] = ()
+        self._progress(Step.RECEIVING)
+        try:
+            messages = await self._queue.receive(
+                max_messages=free, wait_seconds=wait_seconds, visibility_seconds=self._visibility_seconds
+            )
+        finally:
+            self._lanes.give_back(free - len(messages))
+        for message in messages:
+            self._start(message, running)
+        return len(messages) == free
+
+    def _start(self, message: Message, running: asyncio.TaskGroup) -> None:
+        if message.message_id in self._handled:
+            # One lease for each message: the queue keeps the one that runs by this newer receipt.
+            self._handled[message.message_id] = message
+            self._lanes.give_back(1)
+            return
+        self._handled[message.message_id] = None
+        running.create_task(self._in_a_lane(message), name=f"message {message.message_id}")
 
     async def _in_a_lane(self, message: Message) -> None:
+        following: Message | None = message
         try:
-            await self._handle(self._queue, message)
+            while following is not None:
+                await self._handle(self._queue, following)
+                following, self._handled[message.message_id] = self._handled[message.message_id], None
         finally:
+            del self._handled[message.message_id]
             self._lanes.give_back(1)
 
 

@@ -1,6 +1,6 @@
 """Progress: tells the user where a job is, and remembers how long each stage took."""
 
-import time
+import asyncio
 from itertools import pairwise
 
 import structlog
@@ -27,7 +27,7 @@ class Progress:
     async def __call__(self, stage: Stage, detail: str) -> None:
         """See ``consumers.ports.Report``."""
         self.stage = stage
-        self._entered.setdefault(stage, time.monotonic())
+        self._entered.setdefault(stage, asyncio.get_running_loop().time())
         self._step += 1
         await self._claim.note(stage=stage, detail=detail)
         if self._step > 1:
@@ -47,7 +47,7 @@ class Progress:
 
     def seconds(self) -> dict[Stage, float]:
         """From each stage's beginning to the next one's, the last one's to now."""
-        begins = [*self._entered.values(), time.monotonic()]
+        begins = [*self._entered.values(), asyncio.get_running_loop().time()]
         return {
             stage: round(until - since, 3)
             for stage, (since, until) in zip(self._entered, pairwise(begins), strict=True)

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from infra.cli import dlq
+
 # Imports inside the commands keep `--help` quick: what they need takes a second to load.
 # ruff: noqa: PLC0415
 
@@ -31,6 +33,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(dlq.app, name="dlq")
 
 
 class Format(StrEnum):
@@ -197,6 +200,35 @@ def sweep(
 
     with endings():
         from infra.cli import sweep as command
+
+        command.run(dry_run=dry_run, as_json=as_json, older_than=older_than)
+
+
+@app.command()
+def reconcile(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Send nothing; say what would be asked for again.")
+    ] = False,
+    as_json: AsJson = False,
+    older_than: Annotated[
+        int | None,
+        typer.Option(
+            "--older-than",
+            metavar="MINUTES",
+            min=0,
+            help="How long nothing must have changed. [dim]Default: DROPCHUTE_STUCK_AFTER_MINUTES, 10[/]",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Ask again for what was handed in and never came to its end: S3 did not tell, or its message got lost.
+
+    That is jobs without an end, ends that were not told, and controls that were not done. Once too often is harmless.
+    """
+    from infra.cli.endings import endings
+
+    with endings():
+        from infra.cli import reconcile as command
 
         command.run(dry_run=dry_run, as_json=as_json, older_than=older_than)
 

@@ -17,6 +17,7 @@ from events.manifest import ManifestError
 from events.text import one_line
 from infra.drop_client import DropError
 from infra.google_sheets import ServiceAccountError
+from infra.health import HealthUnavailable
 from infra.provision import ProvisionError, StackMissing, TemplateError
 
 DEV = "`dropchute dev` starts one here, and says how to use it."
@@ -65,6 +66,8 @@ def ending_of(error: Exception) -> Ending | None:
             ending = Ending(ExitCode.FAILED, str(error))
         case ServiceAccountError():
             ending = Ending(ExitCode.USAGE, f"GOOGLE_SERVICE_ACCOUNT_FILE: {error}")
+        case HealthUnavailable():
+            ending = Ending(ExitCode.USAGE, f"DROPCHUTE_HEALTH_PORT: {error}")
         case SandboxUnavailable():
             ending = Ending(ExitCode.FAILED, str(error), code="sandbox_unavailable")
         case ManifestError():

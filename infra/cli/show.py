@@ -153,3 +153,7 @@ def rows_of(console: Console, columns: Iterable[str], rows: Iterable[Sequence[st
     for row in rows:
         table.add_row(*(Text(clean(cell)) for cell in row))
     console.print(table)
+
+
+def count(number: int, noun: str) -> str:
+    return f"1 {noun}" if number == 1 else f"{number:,} {noun}s"

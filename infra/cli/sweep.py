@@ -65,7 +65,7 @@ async def _sweep(
 
 def _show(console: Console, swept: Swept, found: Sequence[Abandoned], *, dry_run: bool, minutes: int) -> None:
     if not swept.jobs:
-        show.say(console, f"Nothing was abandoned for {_count(minutes, 'minute')} or more.", style="green")
+        show.say(console, f"Nothing was abandoned for {show.count(minutes, 'minute')} or more.", style="green")
         return
     rows = [
         (
@@ -81,9 +81,9 @@ def _show(console: Console, swept: Swept, found: Sequence[Abandoned], *, dry_run
     show.rows_of(console, COLUMNS, rows)
     if swept.jobs > len(rows):
         show.say(console, f"… and {swept.jobs - len(rows):,} more jobs", style="dim")
-    what = f"{_count(swept.files, 'file')} ({decimal(swept.bytes)}) and {_count(swept.uploads, 'open upload')}"
+    what = f"{show.count(swept.files, 'file')} ({decimal(swept.bytes)}) and {show.count(swept.uploads, 'open upload')}"
     did = "Would remove" if dry_run else "Removed"
-    show.say(console, f"{did} {what} of {_count(swept.jobs, 'job')}.", style="yellow" if dry_run else "green")
+    show.say(console, f"{did} {what} of {show.count(swept.jobs, 'job')}.", style="yellow" if dry_run else "green")
 
 
 def _facts(swept: Swept, found: Sequence[Abandoned], *, dry_run: bool, minutes: int) -> dict[str, object]:
@@ -94,7 +94,3 @@ def _facts(swept: Swept, found: Sequence[Abandoned], *, dry_run: bool, minutes: 
         for each in found
     ]
     return {"dry_run": dry_run, "older_than_minutes": minutes, **asdict(swept), "abandoned": abandoned}
-
-
-def _count(number: int, noun: str) -> str:
-    return f"1 {noun}" if number == 1 else f"{number:,} {noun}s"

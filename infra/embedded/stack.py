@@ -44,7 +44,7 @@ async def embedded_stack(
         stop = asyncio.Event()
         try:
             async with asyncio.TaskGroup() as running:
-                running.create_task(run_worker(here, embedded.stack, stop), name="worker")
+                running.create_task(run_worker(_unasked(here), embedded.stack, stop), name="worker")
                 try:
                     yield embedded
                 finally:
@@ -52,6 +52,11 @@ async def embedded_stack(
         except BaseExceptionGroup as errors:
             # Either the worker could not go on, or the caller: the other one was only cancelled for it.
             raise errors.exceptions[0] from None
+
+
+def _unasked(settings: Settings) -> Settings:
+    """Nobody asks after the health of a worker inside another command; the port is a real worker's."""
+    return settings.model_copy(update={"health_port": None})
 
 
 @contextmanager

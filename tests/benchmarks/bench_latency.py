@@ -77,7 +77,7 @@ async def _measure(model: ReplayedModel, *, drops: int) -> Result:
         write_csv(path)
         async with _stack(model) as embedded, Clients(embedded.settings) as clients:
             client = DropClient(S3ObjectStore(clients.s3, embedded.stack.bucket))
-            queue = SqsQueue(clients.polls, clients.control, name="results", url=embedded.stack.queue_urls["results"])
+            queue = SqsQueue(clients.polls, clients.batches, name="results", url=embedded.stack.queue_urls["results"])
             await _one(client, queue, path)  # the first drop also warms the file cache
             timed = [await _one(client, queue, path) for _ in range(drops)]
         seconds = [one for one, _ in timed]

@@ -3,9 +3,11 @@
 import argparse
 
 import bench_downloads
+import bench_job
 import bench_latency
 import bench_sheets
 import bench_streaming
+import bench_transport
 from rich.console import Console
 
 
@@ -21,6 +23,10 @@ def main() -> None:
     bench_downloads.show(bench_downloads.run(quick), console)
     console.print()
     bench_sheets.show(bench_sheets.run(quick), console)
+    console.print()
+    bench_transport.show(bench_transport.run(quick), console)
+    console.print()
+    bench_job.show(bench_job.run(quick), console)
 
 
 if __name__ == "__main__":

@@ -354,5 +354,18 @@ def test_help_names_every_command_and_exit_code(tmp_path):
     ran = run(tmp_path, "--help")
 
     assert ran.returncode == 0
-    for word in ("demo", "dev", "drop", "status", "sweep", "worker", "provision", "doctor", "Exit codes", "130"):
+    for word in (
+        "demo",
+        "dev",
+        "drop",
+        "status",
+        "sweep",
+        "reconcile",
+        "dlq",
+        "worker",
+        "provision",
+        "doctor",
+        "Exit codes",
+        "130",
+    ):
         assert word in ran.stdout

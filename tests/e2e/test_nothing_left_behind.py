@@ -200,7 +200,7 @@ def _pollers(kit: Kit, flow: CheapFlow, told: Told, name: str) -> list[Poller]:
     handler = MessageHandler(
         Handlers(manifest=jobs.run, control=SessionControl(ledger, kit.store, finish, NoSheets()).run),
         bucket=kit.stack.bucket,
-        dead_letters=SqsDeadLetters(kit.clients.control, kit.stack.queue_urls["dead_letters"]),
+        dead_letters=SqsDeadLetters(kit.clients.batches, kit.stack.queue_urls["dead_letters"]),
         worker=name,
         visibility_seconds=30,
         retry_seconds=1,

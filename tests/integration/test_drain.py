@@ -136,7 +136,7 @@ async def test_a_slow_job_does_not_hold_up_another_lane(kit: Kit):
 async def test_a_queue_that_does_not_answer_is_asked_again(kit: Kit):
     """A queue that is missing for a while: polled with growing pauses, and the other queue is served."""
     flow = DeliveringFlow(kit.store)
-    missing = SqsQueue(kit.clients.polls, kit.clients.control, name="missing", url="http://127.0.0.1:1/0/missing")
+    missing = SqsQueue(kit.clients.polls, kit.clients.batches, name="missing", url="http://127.0.0.1:1/0/missing")
     await kit.drop()
     stop = asyncio.Event()
     pollers = [poller(kit, flow, queue=missing), poller(kit, flow, wait_seconds=1)]

@@ -4,8 +4,6 @@ import pytest
 import test_object_store_contract as contract
 from memory_store import MemoryStore
 
-from consumers.errors import ObjectMissing
-
 
 @pytest.fixture
 def store():
@@ -23,10 +21,28 @@ test_an_object_that_is_gone_is_not_replaced = contract.test_an_object_that_is_go
 test_a_listing_tells_every_object_under_the_prefix = contract.test_a_listing_tells_every_object_under_the_prefix
 test_deleting_takes_what_is_there = contract.test_deleting_takes_what_is_there_and_minds_nothing_else
 test_a_listing_may_be_left_early = contract.test_a_listing_may_be_left_early
+test_a_missing_object_is_missing = contract.test_a_missing_object_is_missing
+test_an_object_is_streamed_with_its_facts = contract.test_an_object_is_streamed_with_its_facts
+test_an_upload_tells_its_size = contract.test_an_upload_tells_its_size
 
 
-async def test_a_missing_object_is_missing(store):
-    with pytest.raises(ObjectMissing) as error:
-        await store.get("k", max_bytes=1)
+async def test_an_upload_that_fails_leaves_nothing(store):
+    async def chunks():
+        yield b"part"
+        raise ZeroDivisionError
 
-    assert error.value.key == "k"
+    with pytest.raises(ZeroDivisionError):
+        await store.upload("a/k", chunks(), media_type="text/plain")
+
+    assert [upload async for upload in store.uploads("")] == []
+    assert [found async for found in store.list("")] == []
+
+
+async def test_uploads_that_were_begun_are_listed_and_aborted_once(store):
+    begun = store.begin("a/k")
+    store.begin("b/k")
+    listed = [upload async for upload in store.uploads("a/")]
+
+    assert listed == [begun]
+    assert await store.abort_uploads("a/") == 1
+    assert not await store.abort_upload(begun)

@@ -20,7 +20,7 @@ def handler(kit: Kit, handlers: Handlers, *, visibility_seconds: int = 10) -> Me
     return MessageHandler(
         handlers,
         bucket=kit.stack.bucket,
-        dead_letters=SqsDeadLetters(kit.clients.control, kit.stack.queue_urls["dead_letters"]),
+        dead_letters=SqsDeadLetters(kit.clients.batches, kit.stack.queue_urls["dead_letters"]),
         worker="worker-1",
         visibility_seconds=visibility_seconds,
         retry_seconds=1,

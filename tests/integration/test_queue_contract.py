@@ -46,7 +46,7 @@ def _through(proxy, queue):
 
 @pytest.fixture
 def queue(clients, url):
-    return SqsQueue(clients.polls, clients.control, name="queries", url=url)
+    return SqsQueue(clients.polls, clients.batches, name="queries", url=url)
 
 
 async def receive(queue, *, visibility_seconds=60, max_messages=10):
@@ -179,7 +179,7 @@ async def test_a_queue_that_does_not_answer_is_transient(queue, proxy):
 
 
 async def test_a_queue_that_is_not_there_is_transient(clients, url):
-    queue = SqsQueue(clients.polls, clients.control, name="queries", url=f"{url}-not")
+    queue = SqsQueue(clients.polls, clients.batches, name="queries", url=f"{url}-not")
 
     with pytest.raises(Transient):
         await receive(queue)
@@ -189,12 +189,12 @@ async def test_a_queue_that_is_not_there_is_transient(clients, url):
 
 
 async def test_an_event_published_twice_arrives_once_and_in_order(clients, fifo_url):
-    sink = SqsEventSink(clients.control, fifo_url)
+    sink = SqsEventSink(clients.batches, fifo_url)
     accepted = event_of(Accepted(**JOB, epoch=1), time=NOW)
     completed = event_of(Completed(**JOB, answer="42 ü"), time=NOW)
     for event in (accepted, accepted, completed, accepted, completed):
         await sink.publish(event)
-    received = await receive(SqsQueue(clients.polls, clients.control, name="results", url=fifo_url))
+    received = await receive(SqsQueue(clients.polls, clients.batches, name="results", url=fifo_url))
 
     assert [parse_event(message.body) for message in received] == [accepted, completed]
     assert {message.attributes["MessageGroupId"] for message in received} == {"session-1"}
@@ -204,8 +204,8 @@ async def test_an_event_published_twice_arrives_once_and_in_order(clients, fifo_
 async def test_an_event_whose_confirmation_is_lost_arrives_once(clients, fifo_url, proxy):
     event = event_of(Accepted(**JOB, epoch=1), time=NOW)
     proxy.on("POST", "/", DropReply(), times=2)
-    await SqsEventSink(clients.control, fifo_url).publish(event)
-    received = await receive(SqsQueue(clients.polls, clients.control, name="results", url=fifo_url))
+    await SqsEventSink(clients.batches, fifo_url).publish(event)
+    received = await receive(SqsQueue(clients.polls, clients.batches, name="results", url=fifo_url))
 
     assert proxy.count("POST") >= 3
     assert [parse_event(message.body) for message in received] == [event]
@@ -215,12 +215,12 @@ async def test_an_event_that_is_not_confirmed_is_transient(clients, fifo_url, pr
     proxy.on("POST", "/", UNAVAILABLE, times=100)
 
     with pytest.raises(Transient):
-        await SqsEventSink(clients.control, fifo_url).publish(event_of(Accepted(**JOB, epoch=1), time=NOW))
+        await SqsEventSink(clients.batches, fifo_url).publish(event_of(Accepted(**JOB, epoch=1), time=NOW))
     assert proxy.count("POST") == 3
 
 
 async def test_a_dead_letter_arrives_as_it_is(clients, url):
-    await SqsDeadLetters(clients.control, url).send('{"reason": "ü"}')
-    (letter,) = await receive(SqsQueue(clients.polls, clients.control, name="dead", url=url))
+    await SqsDeadLetters(clients.batches, url).send('{"reason": "ü"}')
+    (letter,) = await receive(SqsQueue(clients.polls, clients.batches, name="dead", url=url))
 
     assert letter.body == '{"reason": "ü"}'

@@ -171,9 +171,9 @@ async def test_a_job_whose_manifest_is_gone_still_takes_back_what_an_earlier_try
     assert added[1:] == ROWS
     assert outcome == Completed()
     assert desk.rows() == []
-    status = await desk.kit.status(key.job)
-    assert status is not None
-    assert status.outcome.data.code == FailureCode.MANIFEST_GONE
+    (failed,) = [event for event in await desk.kit.published(key.job) if isinstance(event, FailedEvent)]
+    assert failed.data.code == FailureCode.MANIFEST_GONE
+    assert await desk.kit.keys(f"sessions/{key.job.session_id}/") == []
 
 
 async def test_an_undo_of_a_running_job_and_the_next_one_are_two_events(desk: Desk):

@@ -18,6 +18,7 @@ class ListedJob:
     last_active: datetime = LONG_AGO
     has_files: bool = False
     has_status: bool = False
+    has_results: bool = False
     manifests: dict[Flow, datetime] = field(default_factory=dict)
     controls: dict[str, datetime] = field(default_factory=dict)
 
@@ -30,6 +31,7 @@ class ListedJob:
         self.last_active = max(self.last_active, found.last_modified)
         self.has_files |= found.key.startswith(self.ref.files_prefix)
         self.has_status |= found.key == self.ref.status_key
+        self.has_results |= found.key.startswith(self.ref.results_prefix)
         manifest = parse_manifest_key(found.key)
         if manifest is not None:
             self.manifests[manifest.flow] = found.last_modified

@@ -99,22 +99,25 @@ async def remove_results(store: ObjectStore, job: JobRef, *, epoch: int) -> None
     await store.delete([key async for key in _keys(store, prefix)])
 
 
-async def remove_all_but(store: ObjectStore, job: JobRef, *, epoch: int | None) -> None:
+async def remove_all_but(store: ObjectStore, job: JobRef, *, epoch: int | None, appended: bool) -> None:
     """Delete what the user uploaded, and what a job that has ended delivered in every epoch but one.
 
-    One listing for all of it. What was only half uploaded goes too.
+    With ``appended`` also what the other epochs noted of the rows they added to a sheet. One listing for all
+    of it. What was only half uploaded goes too.
     """
     await store.abort_uploads(job.results_prefix)
-    goes = (job.files_prefix, job.results_prefix)
-    kept = () if epoch is None else job.result_prefix(epoch)
+    goes = (job.files_prefix, job.results_prefix, *((job.appended_prefix,) if appended else ()))
+
+    def stays(key: str) -> bool:
+        return epoch is not None and (key.startswith(job.result_prefix(epoch)) or key == job.appended_key(epoch))
+
     found = [key async for key in _keys(store, job.prefix)]
-    await store.delete([key for key in found if key.startswith(goes) and not key.startswith(kept)])
+    await store.delete([key for key in found if key.startswith(goes) and not stays(key)])
 
 
-async def remove_appended(store: ObjectStore, job: JobRef, *, but_epoch: int | None) -> None:
-    """Delete what the job's tries noted of the rows they added to a sheet, except that of one epoch."""
-    kept = None if but_epoch is None else job.appended_key(but_epoch)
-    await store.delete([key async for key in _keys(store, job.appended_prefix) if key != kept])
+async def remove_appended(store: ObjectStore, job: JobRef) -> None:
+    """Delete what the job's tries noted of the rows they added to a sheet."""
+    await store.delete([key async for key in _keys(store, job.appended_prefix)])
 
 
 async def _keys(store: ObjectStore, prefix: str) -> AsyncIterator[str]:

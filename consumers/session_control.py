@@ -74,7 +74,7 @@ class SessionControl:
         await store.abort_uploads(prefix)
         for claim in owing:
             await self.finish.take_back(claim, bury)
-            await remove_appended(store, claim.job, but_epoch=None)
+            await remove_appended(store, claim.job)
             if claim.job not in held:
                 await store.delete([claim.job.status_key])
         if held:

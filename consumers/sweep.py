@@ -1,4 +1,4 @@
-"""The sweep: uploads that no job will ever read, found and removed.
+"""The sweep: uploads that no job will ever read, and what was written after its session was closed.
 
 A job is left alone while anything of it is recent, while a claim holds it, and while it may still read
 what was uploaded. What it answered is none of the sweep's business: that goes with its session, or its day.
@@ -13,11 +13,11 @@ import structlog
 from pydantic import ValidationError
 
 from consumers.listed_job import ListedJob, counted, listed_jobs
-from consumers.ports import ObjectStore, OpenUpload
+from consumers.ports import ObjectStore
 from consumers.worker.ledger import read_status
-from events.keys import ROOT, JobRef, parse_job_key
+from events.keys import ROOT, JobRef, parse_control_key, parse_job_key
 from events.manifest import MAX_LIFE
-from events.status import JobStatus
+from events.status import CompletedOutcome, JobStatus
 
 DELETE_BATCH = 1000
 
@@ -31,15 +31,16 @@ class Reason(StrEnum):
     ENDED = "the job has ended"
     EXPIRED = "the job has expired"
     HALF_UPLOADED = "half uploaded"
+    LEFT_OVER = "left of a request that was removed"
 
 
 @dataclass(frozen=True, slots=True)
 class Abandoned:
-    """What of one job was abandoned: files with their ``bytes``, and open multipart ``uploads``."""
+    """What of one job was abandoned: objects with their ``bytes``, and open multipart ``uploads``."""
 
     job: JobRef
     reason: Reason
-    files: int
+    objects: int
     bytes: int
     uploads: int
     last_active: datetime
@@ -50,13 +51,13 @@ class Swept:
     """The sum of all that was abandoned."""
 
     jobs: int = 0
-    files: int = 0
+    objects: int = 0
     bytes: int = 0
     uploads: int = 0
 
     def add(self, abandoned: Abandoned) -> None:
         self.jobs += 1
-        self.files += abandoned.files
+        self.objects += abandoned.objects
         self.bytes += abandoned.bytes
         self.uploads += abandoned.uploads
 
@@ -72,8 +73,9 @@ async def sweep(
 ) -> Swept:
     """Remove what was abandoned: no part of its job has changed for ``older_than``. A dry run only tells.
 
-    Abandoned are the uploads of a job that has no manifest, that has ended, or whose day is over; and
-    multipart uploads that were left open. Workers may be at work meanwhile, and other sweeps. ``on_listed``
+    Abandoned are the uploads of a job that has no manifest, that has ended, or whose day is over; multipart
+    uploads that were left open; and what a worker still wrote, too late or with its last breath, of a job whose
+    manifest a close had removed. Workers may be at work meanwhile, and other sweeps. ``on_listed``
     is told how many keys have been looked at. Memory is that of one job, and of the uploads that are open.
     """
     sweeper, swept, seen = _Sweeper(store, now - older_than, now, dry_run=dry_run), Swept(), set[JobRef]()
@@ -106,8 +108,11 @@ class _Sweeper:
 
     def may_be_abandoned(self, job: ListedJob) -> bool:
         """Whether a closer look is worth it: most jobs are told apart by the listing alone."""
-        waits = job.manifest_at is not None and not job.has_status and not self._expired(job)
-        return job.has_files and job.last_active < self.cutoff and not waits
+        if job.last_active >= self.cutoff:
+            return False
+        if job.manifest_at is None:
+            return job.has_files or job.has_status or job.has_results
+        return job.has_files and (job.has_status or self._expired(job))
 
     async def look_at(self, ref: JobRef) -> Abandoned | None:
         """Look again, and remove at once: a long listing may be older than the manifest that came meanwhile."""
@@ -126,40 +131,47 @@ class _Sweeper:
         status = found[0] if found is not None else None
         if status is not None and status.is_held(self._now):
             return None
-        return await self._remove(job, self._reason(job, status), uploads)
+        reason = self._reason(job, status)
+        goes = job.ref.prefix if reason is Reason.LEFT_OVER else job.ref.files_prefix
+        aborted = sum([self._dry_run or await self._store.abort_upload(upload) for upload in uploads])
+        objects, size = (0, 0) if reason is None else await self._remove(goes)
+        if not aborted and not objects:
+            return None
+        why = reason if reason is not None and objects else Reason.HALF_UPLOADED
+        if not self._dry_run:
+            log.info("sweep.removed", job=str(ref), reason=why, objects=objects, bytes=size, uploads=aborted)
+        return Abandoned(ref, why, objects, size, aborted, job.last_active)
 
     def _expired(self, job: ListedJob) -> bool:
         return job.manifest_at is not None and job.manifest_at + MAX_LIFE <= self._now
 
     def _reason(self, job: ListedJob, status: JobStatus | None) -> Reason | None:
-        """Why the files are not needed any more; None if they may be."""
-        if job.manifest_at is None:
-            return Reason.NEVER_SENT
+        """Why what lies there is not needed any more; None if it may be."""
+        if job.manifest_at is None and not _is_remembered(status):
+            return Reason.LEFT_OVER if job.has_status or job.has_results else Reason.NEVER_SENT
         if status is not None and status.is_terminal:
             return Reason.ENDED
-        return Reason.EXPIRED if self._expired(job) else None
+        return Reason.EXPIRED if job.manifest_at is None or self._expired(job) else None
 
-    async def _remove(self, job: ListedJob, reason: Reason | None, uploads: list[OpenUpload]) -> Abandoned | None:
-        aborted = sum([self._dry_run or await self._store.abort_upload(upload) for upload in uploads])
-        files, size = (0, 0) if reason is None else await self._remove_files(job.ref)
-        if not aborted and not files:
-            return None
-        why = reason if reason is not None and files else Reason.HALF_UPLOADED
-        if not self._dry_run:
-            log.info("sweep.removed", job=str(job.ref), reason=why, files=files, bytes=size, uploads=aborted)
-        return Abandoned(job.ref, why, files, size, aborted, job.last_active)
-
-    async def _remove_files(self, job: JobRef) -> tuple[int, int]:
-        files, size, batch = 0, 0, list[str]()
-        async for found in self._store.list(job.files_prefix):
-            files, size = files + 1, size + found.size
+    async def _remove(self, prefix: str) -> tuple[int, int]:
+        """Whatever is under it, but for controls: theirs is another way."""
+        objects, size, batch = 0, 0, list[str]()
+        async for found in self._store.list(prefix):
+            if parse_control_key(found.key) is not None:
+                continue
+            objects, size = objects + 1, size + found.size
             batch.append(found.key)
             if len(batch) == DELETE_BATCH:
                 await self._delete(batch)
                 batch.clear()
         await self._delete(batch)
-        return files, size
+        return objects, size
 
     async def _delete(self, keys: list[str]) -> None:
         if not self._dry_run:
             await self._store.delete(keys)
+
+
+def _is_remembered(status: JobStatus | None) -> bool:
+    """Whether the ledger is the way to an answer, or to rows in a spreadsheet: then it goes with its day."""
+    return status is not None and (isinstance(status.outcome, CompletedOutcome) or status.appending_to is not None)

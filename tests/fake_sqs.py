@@ -52,7 +52,10 @@ class FakeQueue:
     fifo: bool = False
     visibility_seconds: int = 30
     retention_seconds: int = 345_600
-    hidden: set[tuple[int, int]] = field(default_factory=set)  # at which receive, for how many seconds
+    # Of any copy of a message, by its id.
+    most_receives: dict[str, int] = field(default_factory=dict)
+    # At which receive, for how many seconds.
+    hidden: set[tuple[int, int]] = field(default_factory=set)
     max_receives: int | None = None
     dead_letters: "FakeQueue | None" = None
     stored: list[Stored] = field(default_factory=list)
@@ -207,6 +210,8 @@ class FakeSqs:
             copy = replace(stored, visible_at=now + self._rng.uniform(0, self.odds.late_seconds))
             queue.stored.append(copy)
         stored.receives += 1
+        most = queue.most_receives.get(stored.message_id, 0)
+        queue.most_receives[stored.message_id] = max(most, stored.receives)
         stored.received_at = now
         stored.first_received_at = stored.first_received_at or now
         stored.visible_at = now + hidden
@@ -233,7 +238,7 @@ class FakeSqs:
             why = f"Value {VisibilityTimeout} for parameter VisibilityTimeout is invalid. Reason: beyond the limit."
             raise refusal(operation, "InvalidParameterValue", why)
         stored.visible_at = now + VisibilityTimeout
-        queue.hidden.add((stored.receives, VisibilityTimeout))
+        queue.hidden.add((queue.most_receives[stored.message_id], VisibilityTimeout))
         queue.wake()
         return {}
 

@@ -20,6 +20,7 @@ from consumers.drop import Answer
 from consumers.errors import ObjectMissing, Permanent, Transient
 from consumers.ports import TakenBack
 from consumers.session_control import SessionControl
+from consumers.sweep import sweep
 from consumers.worker.drain import run_until
 from consumers.worker.finish import Finish
 from consumers.worker.job import JobPolicy, JobTransaction
@@ -352,6 +353,7 @@ class World:
                 await asyncio.sleep(60)
             # Whoever was overtaken, or still works on what nobody waits for, has ended, too.
             await asyncio.sleep(JOB_SECONDS + CLAIM_SECONDS)
+        await self._sweep()
         for worker in self.workers:
             worker.stop()
         stopped = asyncio.get_running_loop().time()
@@ -363,6 +365,14 @@ class World:
             for worker in self.workers
             if not worker.task.cancelled() and worker.task.exception() is not None
         ]
+
+    async def _sweep(self):
+        """The timer's sweep. All that it may find is what came too late for a close."""
+        before, later = set(self.store.objects), virtual_time.now() + timedelta(minutes=2)
+        await sweep(self.store, older_than=timedelta(minutes=1), now=later)
+        late = {job.status_key for job, plan in self.plans.items() if plan.closed}
+        for key in before - set(self.store.objects) - late:
+            self.broken.append(f"only a sweep removed {key}")
 
 
 class _AtWork:

@@ -9,7 +9,12 @@ from events.results import CompletedEvent, FailedEvent, FailureCode, parse_event
 from events.status import CompletedOutcome, FailedOutcome, JobStatus
 
 # How a drop may end where too much went wrong for it.
-GIVEN_UP = {FailureCode.INTERNAL, FailureCode.STORAGE_UNAVAILABLE, FailureCode.SHEETS_UNAVAILABLE}
+GIVEN_UP = {
+    FailureCode.INTERNAL,
+    FailureCode.CODE_TIMEOUT,
+    FailureCode.STORAGE_UNAVAILABLE,
+    FailureCode.SHEETS_UNAVAILABLE,
+}
 OWN_ENDS = {
     "answer": {None},
     "upload": {None},

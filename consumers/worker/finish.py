@@ -43,9 +43,7 @@ class Finish:
         if not claim.status.published:
             await self._tell(claim, bury)
         kept = claim.epoch if isinstance(claim.status.outcome, CompletedOutcome) else None
-        await remove_all_but(self._store, claim.job, epoch=kept)
-        if claim.status.appending_to is not None and not owes_a_sheet(claim.status):
-            await remove_appended(self._store, claim.job, but_epoch=kept)
+        await remove_all_but(self._store, claim.job, epoch=kept, appended=not owes_a_sheet(claim.status))
 
     async def _tell(self, claim: Claim, bury: Bury) -> None:
         ended = claim.status
@@ -93,7 +91,7 @@ class Finish:
         except ClaimLost:
             log.info("job.finished_by_another", job=str(claim.job))
         if isinstance(undo.data, Undone):
-            await remove_appended(self._store, claim.job, but_epoch=None)
+            await remove_appended(self._store, claim.job)
 
     async def bury_refusal(self, claim: Claim, undo: Undo, bury: Bury) -> None:
         """Where an operator must look. The sentence may quote the user's rows: it is for the user alone."""

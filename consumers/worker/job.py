@@ -23,7 +23,7 @@ from consumers.worker.finish import Bury, Finish, owes_a_sheet
 from consumers.worker.keep import while_kept
 from consumers.worker.ledger import Claim, Ledger, utc_now
 from consumers.worker.outcome import Completed, Outcome, Released, Retry
-from consumers.worker.progress import Progress
+from consumers.worker.progress import FIRST_STAGE, Progress
 from events import results
 from events.keys import Flow, ManifestKey
 from events.manifest import MAX_LIFE, MAX_MANIFEST_BYTES, Manifest, ManifestError, parse_manifest
@@ -89,7 +89,7 @@ class JobTransaction:
         caller's to log: the claim has been given back then, and the attempt counted.
         """
         try:
-            claim = await self._ledger.claim(key)
+            claim = await self._ledger.claim(key, stage=FIRST_STAGE, detail="Reading the request.")
         except HeldElsewhere as held:
             return Released((held.until - self._now()).total_seconds())
         if not claim.status.is_terminal:
@@ -143,9 +143,8 @@ class JobTransaction:
             await self._fail(claim, _given_up(error.code), progress.stage)
 
     async def _work(self, claim: Claim, progress: Progress) -> None:
-        await progress(Stage.READ, "Reading the request.")
         manifest, stored = await self._read_manifest(claim)
-        await claim.note(traceparent=manifest.traceparent, manifest_etag=stored.etag)
+        await claim.remember(traceparent=manifest.traceparent, manifest_etag=stored.etag)
         await progress.accepted()
         left = self._seconds_to_expiry(manifest, stored.last_modified)
         try:

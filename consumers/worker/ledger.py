@@ -69,8 +69,13 @@ class Claim:
                     raise ClaimLost(f"the claim of {self.job} ran out while it could not be renewed") from error
 
     async def note(self, **facts: Any) -> None:
-        """Keep fields of the status: the stage reached, the trace that the job belongs to."""
+        """Keep fields of the status: the stage reached, what must be taken back if the job fails."""
         await self._write(**facts)
+
+    async def remember(self, **facts: Any) -> None:
+        """Keep fields with the next write, whatever it is: for what another attempt would find out again."""
+        async with self._writing:
+            self.status = self.status.model_copy(update=facts)
 
     async def end(self, outcome: Completed | Failed, *, claim_expires_at: datetime | None = None) -> JobStatus:
         """The one terminal write; raises ClaimLost."""
@@ -120,8 +125,8 @@ class Ledger:
         self._claim_time = timedelta(seconds=claim_seconds)
         self.now = now
 
-    async def claim(self, key: ManifestKey) -> Claim:
-        """Take the job, or take it over from a claim that has run out.
+    async def claim(self, key: ManifestKey, **facts: Any) -> Claim:
+        """Take the job, or take it over from a claim that has run out; ``facts`` are kept with that.
 
         The claim's status is terminal where the job has ended already: then nothing was written, and
         all that may be left is to publish.
@@ -129,13 +134,17 @@ class Ledger:
         Raises:
             HeldElsewhere: a live claim has the job, or won the race for it.
         """
-        found = await self.read(key.job)
+        fresh = self._fresh(key.job, key.flow).model_copy(update=facts)
         try:
-            if found is None:
-                return await self._claim_new(key)
-            return await self._take_over(*found)
-        except (PreconditionFailed, ClaimLost):
-            raise HeldElsewhere(self.now() + timedelta(seconds=1)) from None
+            return Claim(self, fresh, await self._put_new(fresh))
+        except PreconditionFailed:
+            found = await self.read(key.job)
+        if found is None:
+            raise self._held_for_a_moment()
+        try:
+            return await self._take_over(*found, facts)
+        except ClaimLost:
+            raise self._held_for_a_moment() from None
 
     async def read(self, job: JobRef) -> tuple[JobStatus, str] | None:
         """The job's status and its ETag, or None if nobody has claimed it yet."""
@@ -172,7 +181,7 @@ class Ledger:
                 continue
             else:
                 return claim
-        raise HeldElsewhere(self.now() + timedelta(seconds=1))
+        raise self._held_for_a_moment()
 
     async def amend(self, job: JobRef, **facts: Any) -> None:
         """Add facts to the status of a job that has ended; of a job that is gone, nothing is kept."""
@@ -186,7 +195,7 @@ class Ledger:
                 continue
             else:
                 return
-        raise HeldElsewhere(self.now() + timedelta(seconds=1))
+        raise self._held_for_a_moment()
 
     async def replace(self, status: JobStatus, etag: str, **changes: Any) -> tuple[JobStatus, str]:
         """Write the next version over exactly this one; raises ClaimLost."""
@@ -205,11 +214,7 @@ class Ledger:
         ended = CompletedOutcome(data=outcome) if isinstance(outcome, Completed) else FailedOutcome(data=outcome)
         return {"state": State(ended.state), "ended_at": self.now(), "outcome": ended}
 
-    async def _claim_new(self, key: ManifestKey) -> Claim:
-        status = self._fresh(key.job, key.flow)
-        return Claim(self, status, await self._put_new(status))
-
-    async def _take_over(self, status: JobStatus, etag: str) -> Claim:
+    async def _take_over(self, status: JobStatus, etag: str, facts: dict[str, Any]) -> Claim:
         if status.is_terminal:
             return Claim(self, status, etag)
         busy_until = self.busy_until(status)
@@ -223,8 +228,12 @@ class Ledger:
             attempts=status.attempts + 1,
             worker=self._worker,
             claim_expires_at=self.now() + self._claim_time,
+            **facts,
         )
         return Claim(self, *taken)
+
+    def _held_for_a_moment(self) -> HeldElsewhere:
+        return HeldElsewhere(self.now() + timedelta(seconds=1))
 
     def _fresh(self, job: JobRef, flow: Flow) -> JobStatus:
         now = self.now()

@@ -11,6 +11,8 @@ from consumers.worker.ledger import Claim
 from events import results
 from events.results import Stage, event_of
 
+FIRST_STAGE = Stage.READ
+
 log = structlog.get_logger(__name__)
 
 
@@ -20,9 +22,10 @@ class Progress:
     def __init__(self, claim: Claim, events: EventSink) -> None:
         self._claim = claim
         self._events = events
-        self._step = 0
-        self._entered: dict[Stage, float] = {}
-        self.stage: Stage | None = claim.status.stage
+        # The first step is the claim's own; that it was made is what ``accepted`` tells.
+        self._step = 1
+        self._entered: dict[Stage, float] = {FIRST_STAGE: asyncio.get_running_loop().time()}
+        self.stage = FIRST_STAGE
 
     async def __call__(self, stage: Stage, detail: str) -> None:
         """See ``consumers.ports.Report``."""
@@ -30,12 +33,10 @@ class Progress:
         self._entered.setdefault(stage, asyncio.get_running_loop().time())
         self._step += 1
         await self._claim.note(stage=stage, detail=detail)
-        if self._step > 1:
-            await self._publish(
-                results.Progress(
-                    **self._claim.identity, epoch=self._claim.epoch, step=self._step, stage=stage, detail=detail
-                )
-            )
+        step = self._step
+        await self._publish(
+            results.Progress(**self._claim.identity, epoch=self._claim.epoch, step=step, stage=stage, detail=detail)
+        )
 
     async def appending_to(self, spreadsheet_id: str) -> None:
         """See ``consumers.ports.Report``."""

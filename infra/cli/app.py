@@ -192,9 +192,9 @@ def sweep(
         ),
     ] = None,
 ) -> None:
-    """Remove the uploads that nobody will read: never handed in, left open, or left by a job that is over.
+    """Remove what nobody will read: uploads never handed in or left open, and what a removed request left.
 
-    What a job may still read is left alone, and so are results.
+    What a job may still read is left alone, and so are answers.
     """
     from infra.cli.endings import endings
 

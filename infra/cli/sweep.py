@@ -1,4 +1,4 @@
-"""``dropchute sweep``: remove the uploads that nobody will read, or say what they are."""
+"""``dropchute sweep``: remove what nobody will read, or say what it is."""
 
 import asyncio
 import logging
@@ -25,7 +25,7 @@ from infra.settings import Settings
 SHOWN_JOBS = 50
 # Far beyond the day that anything lives.
 MAX_MINUTES = 365 * 24 * 60
-COLUMNS = ("job", "why", "files", "size", "open uploads", "untouched since")
+COLUMNS = ("job", "why", "objects", "size", "open uploads", "untouched since")
 
 
 def run(*, dry_run: bool, as_json: bool, older_than: int | None) -> None:
@@ -71,7 +71,7 @@ def _show(console: Console, swept: Swept, found: Sequence[Abandoned], *, dry_run
         (
             str(each.job),
             each.reason.value,
-            f"{each.files:,}",
+            f"{each.objects:,}",
             decimal(each.bytes),
             f"{each.uploads:,}",
             f"{each.last_active:%Y-%m-%d %H:%M} UTC",
@@ -81,7 +81,9 @@ def _show(console: Console, swept: Swept, found: Sequence[Abandoned], *, dry_run
     show.rows_of(console, COLUMNS, rows)
     if swept.jobs > len(rows):
         show.say(console, f"… and {swept.jobs - len(rows):,} more jobs", style="dim")
-    what = f"{show.count(swept.files, 'file')} ({decimal(swept.bytes)}) and {show.count(swept.uploads, 'open upload')}"
+    what = (
+        f"{show.count(swept.objects, 'object')} ({decimal(swept.bytes)}) and {show.count(swept.uploads, 'open upload')}"
+    )
     did = "Would remove" if dry_run else "Removed"
     show.say(console, f"{did} {what} of {show.count(swept.jobs, 'job')}.", style="yellow" if dry_run else "green")
 
@@ -89,7 +91,7 @@ def _show(console: Console, swept: Swept, found: Sequence[Abandoned], *, dry_run
 def _facts(swept: Swept, found: Sequence[Abandoned], *, dry_run: bool, minutes: int) -> dict[str, object]:
     abandoned = [
         asdict(each.job)
-        | {"reason": each.reason, "files": each.files, "bytes": each.bytes, "uploads": each.uploads}
+        | {"reason": each.reason, "objects": each.objects, "bytes": each.bytes, "uploads": each.uploads}
         | {"last_active": each.last_active.isoformat()}
         for each in found
     ]

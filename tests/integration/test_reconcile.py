@@ -229,8 +229,9 @@ async def test_reconciling_twice_at_once_while_workers_run_does_every_job_once(k
     flow = DeliveringFlow(kit.store)
     jobs = [await lost(kit) for _ in range(4)]
     await asyncio.gather(reconciled(kit), reconciled(kit))
-    work = handler(kit, with_flow(kit, flow))
-    while messages := await kit.queue().receive(max_messages=10, wait_seconds=2, visibility_seconds=20):
+    # Who comes second is given back until the first one's claim would have run out.
+    work = handler(kit, with_flow(kit, flow, ledger=kit.ledger(claim_seconds=1)))
+    while messages := await kit.queue().receive(max_messages=10, wait_seconds=3, visibility_seconds=20):
         await asyncio.gather(*(work.handle(kit.queue(), message) for message in messages))
 
     ends = [event for event in await kit.drain("results") if '"io.dropchute.job.completed"' in event.body]

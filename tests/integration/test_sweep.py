@@ -73,6 +73,12 @@ def completed(job):
     return Completed(session_id=job.session_id, job_id=job.job_id, flow=Flow.QUERY)
 
 
+def cancelled(job):
+    return Failed(
+        session_id=job.session_id, job_id=job.job_id, flow=Flow.QUERY, code=FailureCode.CANCELLED, message="Stopped."
+    )
+
+
 # ---------------------------------------------------------------- what goes
 
 
@@ -84,8 +90,8 @@ async def test_files_that_were_never_handed_in_go_after_an_hour(store):
     found, swept = await swept_after(store, HOUR + timedelta(minutes=5))
 
     assert before == ([], NOTHING)
-    assert swept == Swept(jobs=2, files=4, bytes=20, uploads=0)
-    assert [(each.job, each.reason, each.files) for each in found] == [
+    assert swept == Swept(jobs=2, objects=4, bytes=20, uploads=0)
+    assert [(each.job, each.reason, each.objects) for each in found] == [
         (job, Reason.NEVER_SENT, 3),
         (other, Reason.NEVER_SENT, 1),
     ]
@@ -106,7 +112,7 @@ async def test_what_a_crash_left_of_a_job_that_ended_goes_and_its_answer_stays(s
     await ended(store, key, completed(job) if outcome == "completed" else failed)
     found, swept = await swept_after(store, 2 * HOUR)
 
-    assert swept == Swept(jobs=1, files=1, bytes=5, uploads=0)
+    assert swept == Swept(jobs=1, objects=1, bytes=5, uploads=0)
     assert found[0].reason is Reason.ENDED
     assert await keys(store) == [
         job.appended_key(1),
@@ -138,7 +144,7 @@ async def test_uploads_left_open_go_with_or_without_files(store, s3):
     await begin(store, s3, beside.file_key(1), part=False)
     found, swept = await swept_after(store, 2 * HOUR)
 
-    assert swept == Swept(jobs=2, files=1, bytes=5, uploads=3)
+    assert swept == Swept(jobs=2, objects=1, bytes=5, uploads=3)
     assert {each.job: each.reason for each in found} == {
         beside: Reason.NEVER_SENT,
         alone: Reason.HALF_UPLOADED,
@@ -152,7 +158,7 @@ async def test_a_result_that_a_dead_worker_had_half_uploaded_goes_and_the_files_
     await begin(store, s3, key.job.result_key(1, "result.xlsx"))
     found, swept = await swept_after(store, 2 * HOUR)
 
-    assert swept == Swept(jobs=1, files=0, bytes=0, uploads=1)
+    assert swept == Swept(jobs=1, objects=0, bytes=0, uploads=1)
     assert found[0].reason is Reason.HALF_UPLOADED
     assert await begun(store) == []
     assert await keys(store, key.job.files_prefix) == [key.job.file_key(0)]
@@ -162,7 +168,7 @@ async def test_a_listing_without_end_goes_in_pieces(store):
     crowded = _Crowded(store, new_job(), 2_500)
     swept = await sweep(crowded, older_than=HOUR, now=datetime.now(UTC))
 
-    assert swept.files == len(crowded.deleted) == 2_500
+    assert swept.objects == len(crowded.deleted) == 2_500
     assert crowded.longest == 1_000
 
 
@@ -219,14 +225,40 @@ async def test_a_job_that_a_claim_holds_is_left_alone_even_past_its_day_or_witho
     assert len(await begun(store)) == 2
 
 
-async def test_files_whose_claim_ran_out_and_whose_manifest_is_gone_go(store):
-    key = await handed_in(store, new_job())
-    await Ledger(store, worker="dead", claim_seconds=30).claim(key)
-    await store.delete([key.job.manifest_key(Flow.QUERY)])
+@pytest.mark.parametrize("ended_too", [False, True])
+async def test_what_was_written_after_a_close_had_removed_the_manifest_goes(store, ended_too):
+    job = new_job()
+    claim = await Ledger(store, worker="late", claim_seconds=30).claim(ManifestKey(job, Flow.QUERY))
+    if ended_too:
+        await claim.end(cancelled(job))
+    await store.put(job.result_key(1, "result.csv"), b"12345", media_type="text/csv")
+    await uploaded(store, job)
+    found, swept = await swept_after(store, 2 * HOUR)
+
+    assert [each.reason for each in found] == [Reason.LEFT_OVER]
+    assert swept.objects == 3
+    assert await keys(store) == []
+
+
+async def test_a_result_without_a_ledger_and_a_manifest_goes(store):
+    job = new_job()
+    await store.put(job.result_key(1, "result.csv"), b"12345", media_type="text/csv")
     found, _ = await swept_after(store, 2 * HOUR)
 
-    assert [each.reason for each in found] == [Reason.NEVER_SENT]
-    assert await keys(store) == [key.job.status_key]
+    assert [each.reason for each in found] == [Reason.LEFT_OVER]
+    assert await keys(store) == []
+
+
+async def test_the_ledger_of_an_answer_or_of_rows_in_a_sheet_stays_without_its_manifest(store):
+    answered, writing = new_job(), new_job()
+    await ended(store, ManifestKey(answered, Flow.QUERY), completed(answered))
+    claim = await Ledger(store, worker="dead", claim_seconds=30).claim(ManifestKey(writing, Flow.QUERY))
+    await claim.note(appending_to="spreadsheet")
+    await uploaded(store, writing)
+    found, _ = await swept_after(store, 2 * HOUR)
+
+    assert [(each.job, each.objects) for each in found] == [(writing, 1)]
+    assert sorted(await keys(store)) == sorted([answered.status_key, writing.status_key])
 
 
 async def test_a_job_whose_upload_is_under_way_is_left_alone(store, s3):
@@ -329,7 +361,7 @@ async def test_a_dry_run_tells_the_same_and_removes_nothing(store, s3):
 
     assert left == ([job.file_key(0), job.file_key(1)], sorted([job.file_key(2), alone.file_key(0)]))
     assert dry == wet
-    assert dry[1] == Swept(jobs=2, files=2, bytes=10, uploads=2)
+    assert dry[1] == Swept(jobs=2, objects=2, bytes=10, uploads=2)
 
 
 async def test_sweeping_again_and_twice_at_once_is_harmless(store, s3):

@@ -144,6 +144,18 @@ class Kit:
             taken += messages
         return taken
 
+    async def lose_notifications(self, *keys: str) -> None:
+        """Wait for what S3 tells of these objects, which may take a moment, and take it away; and all else."""
+        awaited = set(keys)
+
+        async def lost() -> bool:
+            for name in self.stack.queue_urls:
+                bodies = [message.body for message in await self.drain(name)]
+                awaited.difference_update([key for key in awaited if any(key in body for body in bodies)])
+            return not awaited
+
+        await until(lost)
+
     async def empty_queues(self) -> None:
         for name in self.stack.queue_urls:
             await self.drain(name)

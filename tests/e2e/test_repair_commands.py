@@ -84,7 +84,7 @@ async def test_reconcile_says_what_it_would_do_and_then_does_it(kit: Kit, run):
             message="Empty.",
         )
     )
-    await kit.empty_queues()
+    await kit.lose_notifications(key.job.manifest_key(Flow.QUERY))
     recent = await run("reconcile")
     dry = json.loads((await run("reconcile", "--dry-run", "--json", "--older-than", "0")).stdout)
     sent_dry = await kit.in_queue("queries")
@@ -143,7 +143,7 @@ async def test_a_redrive_sends_what_was_chosen_and_says_what_would_do_nothing(ki
         )
     )
     await claim.mark_published()
-    await kit.empty_queues()
+    await kit.lose_notifications(ended.job.manifest_key(Flow.QUERY))
     await bury(kit, ended.job.manifest_key(Flow.QUERY))
     await bury(kit, new_job().manifest_key(Flow.QUERY))
     await bury(kit, new_job().manifest_key(Flow.QUERY), "model_rejected")

@@ -196,7 +196,7 @@ async def test_a_job_whose_end_was_not_told_goes_back_and_a_control_that_was_don
     claim = await kit.ledger().claim(untold)
     await claim.end(_failed(untold.job))
     await kit.store.put(undone.undo_key, b"{}", media_type="application/json")
-    await kit.empty_queues()
+    await kit.lose_notifications(untold.job.manifest_key(Flow.QUERY), undone.undo_key)
     for key in (untold.job.manifest_key(Flow.QUERY), done.undo_key, undone.undo_key):
         await bury(kit, body_of(key))
     fates = await redriven(kit)

@@ -12,7 +12,7 @@ from test_message import handler, with_flow
 
 from consumers.ports import ObjectSummary
 from consumers.reconcile import Reason, Reconciled, Stuck, reconcile
-from events.keys import ROOT, Flow, JobRef, close_key
+from events.keys import ROOT, Flow, JobRef, ManifestKey, close_key
 from events.results import Completed, Failed, FailureCode, Undone
 from events.status import Undo
 from infra.s3_store import S3ObjectStore
@@ -38,7 +38,7 @@ def failed(job: JobRef) -> Failed:
 async def lost(kit: Kit, **changes: Any) -> JobRef:
     """A drop whose notification never comes."""
     key = await kit.drop(**changes)
-    await kit.empty_queues()
+    await kit.lose_notifications(key.job.manifest_key(key.flow))
     return key.job
 
 
@@ -87,10 +87,10 @@ async def test_a_drop_whose_notification_never_came_is_answered(kit: Kit):
 async def test_each_goes_to_its_own_queue(kit: Kit):
     await lost(kit)
     await lost(kit, flow=Flow.VISUALIZATION)
-    job = new_job()
-    for key in (job.undo_key, new_job().cancel_key, close_key(new_job().session_id)):
+    controls = (new_job().undo_key, new_job().cancel_key, close_key(new_job().session_id))
+    for key in controls:
         await kit.store.put(key, b"{}", media_type=JSON)
-    await kit.empty_queues()
+    await kit.lose_notifications(*controls)
     found, result = await reconciled(kit)
 
     assert result == Reconciled(jobs=2, controls=3)
@@ -99,11 +99,10 @@ async def test_each_goes_to_its_own_queue(kit: Kit):
 
 
 async def test_a_job_that_its_worker_left_is_asked_for_when_its_claim_is_over(kit: Kit):
-    dead, alive, given_back = [await kit.drop() for _ in range(3)]
+    dead, alive, given_back = [ManifestKey(await lost(kit), Flow.QUERY) for _ in range(3)]
     await kit.ledger("dead", claim_seconds=60).claim(dead)
     await kit.ledger("alive", claim_seconds=3600).claim(alive)
     await (await kit.ledger("stopped").claim(given_back)).give_back(counts=False)
-    await kit.empty_queues()
     found, _ = await reconciled(kit)
 
     assert reasons(found) == {dead.job: Reason.LEFT, given_back.job: Reason.LEFT}
@@ -111,10 +110,9 @@ async def test_a_job_that_its_worker_left_is_asked_for_when_its_claim_is_over(ki
 
 
 async def test_an_end_that_was_not_told_is_told_once(kit: Kit):
-    key = await kit.drop()
+    key = ManifestKey(await lost(kit), Flow.QUERY)
     claim = await kit.ledger("dead").claim(key)
     await claim.end(Completed(**facts(key.job), answer="42"))
-    await kit.empty_queues()
     found, _ = await reconciled(kit)
     (message,) = await kit.queue().receive(max_messages=1, wait_seconds=5, visibility_seconds=10)
     await handler(kit, with_flow(kit, DeliveringFlow(kit.store))).handle(kit.queue(), message)
@@ -155,11 +153,10 @@ async def test_a_day_later_it_is_asked_for_so_that_its_uploader_is_told_but_not_
 
 
 async def test_what_came_to_its_end_and_what_was_never_handed_in_is_left_alone(kit: Kit):
-    key, flow = await kit.drop(), DeliveringFlow(kit.store)
+    key, flow = ManifestKey(await lost(kit), Flow.QUERY), DeliveringFlow(kit.store)
     await kit.transaction(flow).run(key, kit.bury)
     await kit.store.put(new_job().file_key(0), b"x", media_type="text/csv")
     await kit.store.put("shared/other.json", b"{}", media_type=JSON)
-    await kit.empty_queues()
 
     assert await reconciled(kit) == ([], Reconciled())
     assert await waiting(kit) == [0, 0, 0]
@@ -184,7 +181,7 @@ async def test_a_status_of_another_version_is_left_alone_and_told(kit: Kit):
 async def test_what_was_removed_while_the_bucket_was_listed_is_not_asked_for(kit: Kit):
     job = await lost(kit)
     await kit.store.put(job.undo_key, b"{}", media_type=JSON)
-    await kit.empty_queues()
+    await kit.lose_notifications(job.undo_key)
 
     found = await reconciled(kit, store=_ClosedMeanwhile(kit.store))
 
@@ -213,8 +210,7 @@ class _ClosedMeanwhile:
 
 async def test_a_dry_run_tells_the_same_and_sends_nothing(kit: Kit):
     for _ in range(20):  # more than are looked at together
-        await kit.drop()
-    await kit.empty_queues()
+        await lost(kit)
     dry = await reconciled(kit, dry_run=True)
     sent_dry = await waiting(kit)
     wet = await reconciled(kit)

@@ -30,7 +30,7 @@ $(READY): $(LOCK) pyproject.toml
 demo: $(READY) ## A messy CSV and a workbook, one question, one chart; no network needed
 	@$(BIN)/dropchute demo
 
-test: $(READY) ## Every test, on moto and on a LocalStack that it installs by itself
+test: $(READY) ## Every test, on moto, and on LocalStack and MiniStack, which it installs by itself
 	$(BIN)/python -m pytest
 
 check: $(READY) ## Format, lint, types, import rules, generated schemas

@@ -5,8 +5,10 @@ from collections.abc import AsyncIterator, Iterator
 
 import hypothesis
 import pytest
+from endpoints import each_of
 from kit import Kit
 from localstack_server import localstack
+from ministack_server import ministack
 from pydantic import SecretStr
 
 from infra.clients import Clients
@@ -41,11 +43,14 @@ def localstack_endpoint() -> Iterator[str]:
         yield endpoint_url
 
 
-@pytest.fixture(scope="module", params=["moto", "localstack"])
-def endpoint_url(request: pytest.FixtureRequest) -> str:
-    """Every test that takes this runs against each of them."""
-    url: str = request.getfixturevalue(f"{request.param}_endpoint")
-    return url
+@pytest.fixture(scope="session")
+def ministack_endpoint() -> Iterator[str]:
+    with ministack() as endpoint_url:
+        yield endpoint_url
+
+
+# Modules that hold adapters and fakes to a contract ask for MiniStack as well.
+endpoint_url = each_of("moto", "localstack")
 
 
 @pytest.fixture(scope="session")

@@ -41,7 +41,7 @@ def localstack() -> Iterator[str]:
                 start_new_session=True,
             )
         try:
-            _await_ready(address, process, log)
+            await_ready(address, "/_localstack/health", process, log)
             yield endpoint
         finally:
             stop_group(process)
@@ -86,21 +86,22 @@ def _environment(address: str, folder: Path) -> dict[str, str]:
     }
 
 
-def _await_ready(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def await_ready(address: str, health: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until the process answers at that path; RuntimeError with the end of its log if it does not."""
     deadline = time.monotonic() + READY_SECONDS
-    while not _healthy(address):
+    while not _healthy(address, health):
         try:
             process.wait(timeout=0.1)
         except subprocess.TimeoutExpired:
             if time.monotonic() < deadline:
                 continue
-        raise RuntimeError(f"LocalStack did not become ready. The end of its log:\n{_tail(log)}")
+        raise RuntimeError(f"{health} did not become ready. The end of its log:\n{_tail(log)}")
 
 
-def _healthy(address: str) -> bool:
+def _healthy(address: str, health: str) -> bool:
     connection = http.client.HTTPConnection(address, timeout=5)
     try:
-        connection.request("GET", "/_localstack/health")
+        connection.request("GET", health)
         return connection.getresponse().status == 200
     except (OSError, http.client.HTTPException):
         return False

@@ -1,18 +1,20 @@
-"""A MiniStack for the benchmarks: the quickest of the emulators, in a virtual environment of its own."""
+"""A real MiniStack for the tests, without Docker: installed once, started on a free port, ended with its children.
 
-import http.client
+It lives in a virtual environment of its own, because its pins are not ours.
+"""
+
 import os
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from pathlib import Path
 
 from environments import installed
-from localstack_server import free_port, stop_group
+from localstack_server import await_ready, free_port, stop_group
 
-REQUIREMENT = "ministack==1.5.33"
-READY_SECONDS = 30
+VERSION = "1.5.33"
+LOCK = Path(__file__).parents[1] / "infra" / "locks" / "ministack.txt"
 
 
 @contextmanager
@@ -22,34 +24,42 @@ def ministack() -> Iterator[str]:
     Raises:
         subprocess.CalledProcessError: it cannot be installed here.
     """
-    environment = installed(REQUIREMENT.replace("==", "-"), [REQUIREMENT], fingerprint=REQUIREMENT.encode())
+    program = install() / "bin" / "ministack"
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="dropchute-ministack-", ignore_cleanup_errors=True) as folder:
-        process = subprocess.Popen(
-            [environment / "bin" / "ministack"],
-            env={"PATH": os.environ["PATH"], "HOME": folder, "GATEWAY_PORT": str(port), "LOG_LEVEL": "ERROR"},
-            cwd=folder,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        log = Path(folder, "log")
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [program],
+                env=_environment(port, folder),
+                cwd=folder,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
         try:
-            _await_ready(port, process)
+            await_ready(f"127.0.0.1:{port}", "/_ministack/health", process, log)
             yield f"http://127.0.0.1:{port}"
         finally:
             stop_group(process)
 
 
-def _await_ready(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + READY_SECONDS
-    while time.monotonic() < deadline:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-        with suppress(OSError, http.client.HTTPException):
-            connection.request("GET", "/_ministack/health")
-            if connection.getresponse().status == 200:
-                return
-        connection.close()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=0.1)
-            break
-    raise RuntimeError("MiniStack did not become ready.")
+def install() -> Path:
+    """The virtual environment that holds MiniStack, made on first use (a few seconds)."""
+    wanted = ["--require-hashes", "--requirement", str(LOCK)]
+    return installed(f"ministack-{VERSION}", wanted, fingerprint=LOCK.read_bytes())
+
+
+def _environment(port: int, folder: str) -> dict[str, str]:
+    # Nothing is inherited but the path: MiniStack reads dozens of variables.
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": folder,
+        "TMPDIR": folder,
+        "BIND_HOST": "127.0.0.1",
+        "GATEWAY_PORT": str(port),
+        "LOG_LEVEL": "ERROR",
+        "SERVICES": "s3,sqs,sts",
+        # It would remove containers that it takes for leftovers of its own.
+        "DOCKER_HOST": f"unix://{folder}/no-docker",
+    }

@@ -10,6 +10,22 @@ def store():
     return MemoryStore()
 
 
+@pytest.fixture
+def begin(store):
+    async def begin(key):
+        return store.begin(key).upload_id
+
+    return begin
+
+
+@pytest.fixture
+def begun(store):
+    async def begun():
+        return sorted([upload.key async for upload in store.uploads("")])
+
+    return begun
+
+
 test_what_was_put_can_be_read = contract.test_what_was_put_can_be_read
 test_a_body_that_is_too_long_is_cut = contract.test_a_body_that_is_too_long_is_cut_one_byte_later
 test_only_the_first_of_two_new_objects_is_written = contract.test_only_the_first_of_two_new_objects_is_written
@@ -24,25 +40,10 @@ test_a_listing_may_be_left_early = contract.test_a_listing_may_be_left_early
 test_a_missing_object_is_missing = contract.test_a_missing_object_is_missing
 test_an_object_is_streamed_with_its_facts = contract.test_an_object_is_streamed_with_its_facts
 test_an_upload_tells_its_size = contract.test_an_upload_tells_its_size
-
-
-async def test_an_upload_that_fails_leaves_nothing(store):
-    async def chunks():
-        yield b"part"
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        await store.upload("a/k", chunks(), media_type="text/plain")
-
-    assert [upload async for upload in store.uploads("")] == []
-    assert [found async for found in store.list("")] == []
-
-
-async def test_uploads_that_were_begun_are_listed_and_aborted_once(store):
-    begun = store.begin("a/k")
-    store.begin("b/k")
-    listed = [upload async for upload in store.uploads("a/")]
-
-    assert listed == [begun]
-    assert await store.abort_uploads("a/") == 1
-    assert not await store.abort_upload(begun)
+test_an_upload_that_fails_leaves_nothing = contract.test_an_upload_that_fails_leaves_nothing
+test_uploads_under_the_prefix_are_aborted = contract.test_uploads_under_the_prefix_are_aborted_and_no_others
+test_aborting_uploads_where_there_are_none = contract.test_aborting_uploads_where_there_are_none_finds_none
+test_uploads_are_aborted_only_once = contract.test_uploads_are_aborted_only_once
+test_aborting_uploads_leaves_objects_alone = contract.test_aborting_uploads_leaves_objects_alone
+test_open_uploads_are_listed = contract.test_open_uploads_are_listed_with_when_their_latest_part_came
+test_one_upload_is_aborted_once = contract.test_one_upload_is_aborted_once

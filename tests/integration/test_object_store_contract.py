@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 import pytest_asyncio
+from endpoints import each_of
 from faulty_proxy import Answer, CutBody, DropReply, Hold, s3_error
 
 from consumers.errors import ObjectMissing, Permanent, PreconditionFailed, Transient
@@ -16,6 +17,8 @@ from infra.s3_store import S3ObjectStore
 
 # One client for all: making one takes longer than most of the tests.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+endpoint_url = each_of("moto", "localstack", "ministack")
 
 JSON = "application/json"
 PATTERN = bytes(range(256)) * 4096
@@ -135,52 +138,76 @@ async def test_an_upload_tells_its_size(store):
 # ---------------------------------------------------------------- uploads left behind
 
 
-async def begin(store, s3, key):
-    """Begin an upload and send a part, as a worker does that is killed then. Returns the upload's id."""
-    upload = await s3.create_multipart_upload(Bucket=store.bucket, Key=key)
-    await s3.upload_part(Bucket=store.bucket, Key=key, UploadId=upload["UploadId"], PartNumber=1, Body=b"part")
-    return upload["UploadId"]
+@pytest.fixture
+def begin(store, s3):
+    """Begins an upload and sends a part, as a worker does that is killed then; tells the upload's id."""
+
+    async def begin(key):
+        upload = await s3.create_multipart_upload(Bucket=store.bucket, Key=key)
+        await s3.upload_part(Bucket=store.bucket, Key=key, UploadId=upload["UploadId"], PartNumber=1, Body=b"part")
+        return upload["UploadId"]
+
+    return begin
 
 
-async def begun(store, s3):
-    reply = await s3.list_multipart_uploads(Bucket=store.bucket)
-    return sorted(upload["Key"] for upload in reply.get("Uploads", []))
+@pytest.fixture
+def begun(store, s3):
+    """Tells the keys of all uploads that were begun and not ended."""
+
+    async def begun():
+        reply = await s3.list_multipart_uploads(Bucket=store.bucket)
+        return sorted(upload["Key"] for upload in reply.get("Uploads", []))
+
+    return begun
 
 
-async def test_uploads_under_the_prefix_are_aborted_and_no_others(store, s3):
+async def test_an_upload_that_fails_leaves_nothing(store, begun):
+    async def chunks():
+        for _ in range(20):
+            yield PATTERN
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await store.upload("k", chunks(), media_type=JSON)
+
+    assert await begun() == []
+    assert await keys(store) == []
+
+
+async def test_uploads_under_the_prefix_are_aborted_and_no_others(store, begin, begun):
     for key in ("a b+c/ü日%25/1", "a b+c/ü日%25/1", "a b+c/ü日%25/2/x y&<z>", "a b+c/ü日%2", "z/a b+c/ü日%25/1"):
-        await begin(store, s3, key)
+        await begin(key)
     aborted = await store.abort_uploads("a b+c/ü日%25/")
 
     assert aborted == 3
-    assert await begun(store, s3) == ["a b+c/ü日%2", "z/a b+c/ü日%25/1"]
+    assert await begun() == ["a b+c/ü日%2", "z/a b+c/ü日%25/1"]
 
 
-async def test_aborting_uploads_where_there_are_none_finds_none(store, s3):
-    await begin(store, s3, "other/1")
+async def test_aborting_uploads_where_there_are_none_finds_none(store, begin, begun):
+    await begin("other/1")
 
     assert await store.abort_uploads("k/") == 0
-    assert await begun(store, s3) == ["other/1"]
+    assert await begun() == ["other/1"]
 
 
-async def test_uploads_are_aborted_only_once(store, s3):
-    await begin(store, s3, "k/1")
+async def test_uploads_are_aborted_only_once(store, begin):
+    await begin("k/1")
 
     assert await store.abort_uploads("k/") == 1
     assert await store.abort_uploads("k/") == 0
 
 
-async def test_aborting_uploads_leaves_objects_alone(store, s3):
+async def test_aborting_uploads_leaves_objects_alone(store, begin):
     await store.put("k/1", b"whole", media_type=JSON)
-    await begin(store, s3, "k/1")
+    await begin("k/1")
     await store.abort_uploads("k/")
 
     assert await body_of(store, "k/1") == b"whole"
 
 
-async def test_an_upload_that_ends_while_uploads_are_aborted_is_no_error(store, s3, proxy):
-    upload_id = await begin(store, s3, "k/1")
-    await begin(store, s3, "k/2")
+async def test_an_upload_that_ends_while_uploads_are_aborted_is_no_error(store, begin, begun, s3, proxy):
+    upload_id = await begin("k/1")
+    await begin("k/2")
     hold = Hold()
     proxy.on("DELETE", upload_id, hold)
     aborting = asyncio.create_task(store.abort_uploads("k/"))
@@ -189,12 +216,12 @@ async def test_an_upload_that_ends_while_uploads_are_aborted_is_no_error(store, 
     hold.let_go.set()
 
     assert await aborting == 1
-    assert await begun(store, s3) == []
+    assert await begun() == []
 
 
-async def test_uploads_of_a_listing_in_pages_are_all_aborted(store, s3, proxy):
-    first = await begin(store, s3, "k/1")
-    await begin(store, s3, "k/2")
+async def test_uploads_of_a_listing_in_pages_are_all_aborted(store, begin, begun, proxy):
+    first = await begin("k/1")
+    await begin("k/2")
     page = f"""<ListMultipartUploadsResult><IsTruncated>true</IsTruncated>
         <NextKeyMarker>k/1</NextKeyMarker><NextUploadIdMarker>{first}</NextUploadIdMarker>
         <Upload><Key>k/1</Key><UploadId>{first}</UploadId></Upload></ListMultipartUploadsResult>"""
@@ -203,21 +230,21 @@ async def test_uploads_of_a_listing_in_pages_are_all_aborted(store, s3, proxy):
 
     assert aborted == 2
     assert proxy.count("GET", f"upload-id-marker={first}") == proxy.count("GET", "key-marker=k%2F1") == 1
-    assert await begun(store, s3) == []
+    assert await begun() == []
 
 
-async def test_aborting_uploads_is_tried_again(store, s3, proxy):
-    await begin(store, s3, "k/1")
+async def test_aborting_uploads_is_tried_again(store, begin, begun, proxy):
+    await begin("k/1")
     proxy.on("GET", "?uploads", UNAVAILABLE, times=2)
     proxy.on("DELETE", "/k/1", UNAVAILABLE, times=2)
 
     assert await store.abort_uploads("k/") == 1
-    assert await begun(store, s3) == []
+    assert await begun() == []
 
 
 @pytest.mark.parametrize(("method", "part_of_path"), [("GET", "?uploads"), ("DELETE", "/k/1")])
-async def test_uploads_that_may_not_be_aborted_are_transient(store, s3, proxy, method, part_of_path):
-    await begin(store, s3, "k/1")
+async def test_uploads_that_may_not_be_aborted_are_transient(store, begin, proxy, method, part_of_path):
+    await begin("k/1")
     proxy.on(method, part_of_path, s3_error(403, "AccessDenied"))
     with pytest.raises(Transient) as error:
         await store.abort_uploads("k/")
@@ -225,8 +252,8 @@ async def test_uploads_that_may_not_be_aborted_are_transient(store, s3, proxy, m
     assert error.value.code is FailureCode.STORAGE_UNAVAILABLE
 
 
-async def test_an_upload_that_outlasts_its_aborts_is_transient(store, s3, proxy):
-    await begin(store, s3, "k/1")
+async def test_an_upload_that_outlasts_its_aborts_is_transient(store, begin, proxy):
+    await begin("k/1")
     parts = b"<ListPartsResult><IsTruncated>false</IsTruncated></ListPartsResult>"
     proxy.on("GET", "/k/1", Answer(200, parts, {"Content-Type": "application/xml"}), times=100)
     proxy.on("DELETE", "/k/1", Answer(204, b"", {}), times=100)
@@ -236,8 +263,8 @@ async def test_an_upload_that_outlasts_its_aborts_is_transient(store, s3, proxy)
     assert error.value.code is FailureCode.STORAGE_UNAVAILABLE
 
 
-async def test_open_uploads_are_listed_with_when_their_latest_part_came(store, s3):
-    ids = [await begin(store, s3, key) for key in ("k/1", "k/2", "other/1")]
+async def test_open_uploads_are_listed_with_when_their_latest_part_came(store, begin):
+    ids = [await begin(key) for key in ("k/1", "k/2", "other/1")]
     await store.put("k/3", b"whole", media_type=JSON)
     uploads = [upload async for upload in store.uploads("k/")]
 
@@ -246,8 +273,8 @@ async def test_open_uploads_are_listed_with_when_their_latest_part_came(store, s
     assert all(abs(datetime.now(UTC) - upload.last_active) < timedelta(minutes=1) for upload in uploads)
 
 
-async def test_the_latest_part_is_found_on_whichever_page_it_is(store, s3, proxy):
-    upload_id = await begin(store, s3, "k/1")
+async def test_the_latest_part_is_found_on_whichever_page_it_is(store, begin, proxy):
+    upload_id = await begin("k/1")
     page = b"""<ListPartsResult><IsTruncated>%s</IsTruncated><NextPartNumberMarker>2</NextPartNumberMarker>
         <Part><PartNumber>2</PartNumber><LastModified>%s</LastModified></Part></ListPartsResult>"""
     for truncated, moment in ((b"true", b"2100-01-01T00:00:00.000Z"), (b"false", b"2099-01-01T00:00:00.000Z")):
@@ -270,17 +297,17 @@ async def test_an_upload_without_parts_is_as_old_as_its_beginning(store, proxy):
     ]
 
 
-async def test_an_upload_that_ends_while_uploads_are_listed_is_left_out(store, s3, proxy):
-    await begin(store, s3, "k/1")
-    upload_id = await begin(store, s3, "k/2")
+async def test_an_upload_that_ends_while_uploads_are_listed_is_left_out(store, begin, proxy):
+    await begin("k/1")
+    upload_id = await begin("k/2")
     proxy.on("GET", upload_id, s3_error(404, "NoSuchUpload"))
 
     assert [upload.key async for upload in store.uploads("k/")] == ["k/1"]
 
 
-async def test_one_upload_is_aborted_once(store, s3):
-    await begin(store, s3, "k/1")
-    await begin(store, s3, "k/1")
+async def test_one_upload_is_aborted_once(store, begin):
+    await begin("k/1")
+    await begin("k/1")
     first, second = [upload async for upload in store.uploads("k/")]
     aborted = [await store.abort_upload(first) for _ in range(2)]
 

@@ -5,11 +5,14 @@ from collections.abc import Sequence
 from uuid import uuid4
 
 import pytest
+from endpoints import each_of
 from kit import Kit, until
 
 from consumers.ports import Message, WorkQueue
 from consumers.worker.poll import Poller
 from infra.sqs_queue import SqsQueue
+
+endpoint_url = each_of("moto", "localstack", "ministack")
 
 
 class CountingQueue(SqsQueue):

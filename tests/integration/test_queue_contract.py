@@ -5,6 +5,7 @@ from uuid import uuid4
 
 import pytest
 import pytest_asyncio
+from endpoints import each_of
 from faulty_proxy import DropReply, sqs_error
 
 from consumers.errors import Permanent, QueueMessageLost, Transient
@@ -15,6 +16,8 @@ from infra.sqs_queue import SqsDeadLetters, SqsEventSink, SqsQueue
 
 # One set of clients for all: making one takes longer than most of the tests.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+endpoint_url = each_of("moto", "localstack", "ministack")
 
 NOW = datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC)
 JOB = {"session_id": "session-1", "job_id": "job-00001", "flow": Flow.QUERY}

@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 from botocore.exceptions import ClientError, FlexibleChecksumError, ResponseStreamingError
+from endpoints import each_of
 from faulty_proxy import AddHeaders, CutBody, DropReply, Hold, s3_error
 
 from consumers.s3_file_actions import (
@@ -22,6 +23,8 @@ from consumers.s3_multipart import MIN_PART_BYTES, StreamTooLongError, in_parts
 
 # One client for all: making one takes longer than most of the tests.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+endpoint_url = each_of("moto", "localstack", "ministack")
 
 TEXT = "text/plain"
 PATTERN = bytes(range(256)) * 4096  # 1 MiB

@@ -19,6 +19,7 @@ from consumers.worker.job import JobPolicy, JobTransaction
 from consumers.worker.ledger import Ledger
 from consumers.worker.outcome import DeadLetter
 from events.keys import Flow, JobRef, ManifestKey
+from events.notification import NotificationError, parse_notification
 from events.results import JobEvent, ResultFile, parse_event
 from events.status import JobStatus
 from infra.clients import Clients
@@ -150,8 +151,8 @@ class Kit:
 
         async def lost() -> bool:
             for name in self.stack.queue_urls:
-                bodies = [message.body for message in await self.drain(name)]
-                awaited.difference_update([key for key in awaited if any(key in body for body in bodies)])
+                for message in await self.drain(name):
+                    awaited.difference_update(_keys_told(message))
             return not awaited
 
         await until(lost)
@@ -168,6 +169,13 @@ class Kit:
         )
         facts = reply["Attributes"]
         return int(facts["ApproximateNumberOfMessages"]), int(facts["ApproximateNumberOfMessagesNotVisible"])
+
+
+def _keys_told(message: Message) -> set[str]:
+    try:
+        return {created.key for created in parse_notification(message.body)}
+    except NotificationError:
+        return set()
 
 
 class DeliveringFlow:

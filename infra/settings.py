@@ -63,7 +63,11 @@ class Settings(BaseSettings):
 
     # The worker.
     lanes: PositiveInt = 4
-    """Jobs at once."""
+    """Jobs at once, of each flow."""
+    memory_bytes: PositiveInt | None = None
+    """What all jobs at once may need; three quarters of the machine's or the container's unless told."""
+    bytes_at_once: PositiveInt | None = None
+    """Of uploaded files, by all jobs at once; half of what scratch has free at the start unless told."""
     receive_wait_seconds: int = Field(default=20, ge=0, le=20)
     visibility_seconds: int = Field(default=60, ge=2, le=43_200)
     claim_seconds: PositiveFloat = 60

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import structlog
 
@@ -24,6 +25,7 @@ from consumers.process_query import process_query
 from consumers.s3_file_management import Scratch
 from consumers.sandbox.bwrap import BwrapSandbox
 from consumers.session_control import SessionControl
+from consumers.worker.budget import ByteBudget, Lanes
 from consumers.worker.drain import run_until
 from consumers.worker.finish import Finish
 from consumers.worker.job import FlowFunction, JobPolicy, JobTransaction
@@ -36,9 +38,11 @@ from infra.clients import Clients
 from infra.google_sheets import GOOGLE, GoogleSpreadsheets, read_service_account
 from infra.health import health_server
 from infra.provision import Stack
+from infra.room import room_of
 from infra.s3_store import S3ObjectStore
 from infra.settings import Settings
 from infra.sqs_queue import SqsDeadLetters, SqsEventSink, SqsQueue
+from infra.work_queues import CONTROL_QUEUE, FLOW_QUEUES
 
 CONTROL_LANES = 8
 
@@ -127,24 +131,37 @@ def google_spreadsheets(settings: Settings, store: ObjectStore) -> GoogleSpreads
 
 
 def _pollers(settings: Settings, stack: Stack, parts: _Parts) -> list[Poller]:
-    """One for each work queue; they share a handler, and nothing else that could be waited for."""
-    clients, urls, handler = parts.clients, stack.queue_urls, _handler(settings, stack, parts)
-    lanes = {"queries": settings.lanes, "visualizations": settings.lanes, "controls": CONTROL_LANES}
-    progress = {queue: parts.liveness.poller(queue, wait_seconds=settings.receive_wait_seconds) for queue in lanes}
-    return [
-        Poller(
-            SqsQueue(clients.polls, clients.batches, name=queue, url=urls[queue]),
-            parts.liveness.watching(queue, handler.handle),
-            lanes=count,
-            wait_seconds=settings.receive_wait_seconds,
+    """One for each work queue. Those of the flows share the machine; controls need next to nothing of it."""
+    room = room_of(settings, parts.scratch.folder)
+    log.info("worker.room", jobs=room.jobs, bytes_at_once=room.bytes_at_once, lanes=settings.lanes)
+    together, bytes_at_once = Lanes(room.jobs), ByteBudget(room.bytes_at_once)
+    handle = _handler(settings, stack, parts, bytes_at_once).handle
+
+    def poller(queue: str, lanes: int, *, wait_seconds: int, **shared: Any) -> Poller:
+        progress = parts.liveness.poller(queue, wait_seconds=wait_seconds)
+        return Poller(
+            SqsQueue(parts.clients.polls, parts.clients.batches, name=queue, url=stack.queue_urls[queue]),
+            parts.liveness.watching(queue, handle),
+            lanes=lanes,
+            wait_seconds=wait_seconds,
             visibility_seconds=settings.visibility_seconds,
-            progress=progress[queue],
+            progress=progress,
+            **shared,
         )
-        for queue, count in lanes.items()
+
+    flows, wait_seconds = FLOW_QUEUES.values(), settings.receive_wait_seconds
+    # With room for fewer jobs than there are flows, they take turns in asking.
+    turn_seconds = wait_seconds if room.jobs >= len(flows) else min(1, wait_seconds)
+    return [
+        poller(CONTROL_QUEUE, CONTROL_LANES, wait_seconds=wait_seconds),
+        *(
+            poller(flow, settings.lanes, wait_seconds=turn_seconds, within=together, bytes_at_once=bytes_at_once)
+            for flow in flows
+        ),
     ]
 
 
-def _handler(settings: Settings, stack: Stack, parts: _Parts) -> MessageHandler:
+def _handler(settings: Settings, stack: Stack, parts: _Parts, bytes_at_once: ByteBudget) -> MessageHandler:
     name, store = worker_name(), parts.store
     sheets = GoogleSheets(parts.spreadsheets, parts.sandbox, store, limits=_run_limits(settings))
     events = SqsEventSink(parts.clients.batches, stack.queue_urls["results"])
@@ -162,6 +179,7 @@ def _handler(settings: Settings, stack: Stack, parts: _Parts) -> MessageHandler:
             heartbeat_seconds=settings.heartbeat_seconds,
             retry_base_seconds=settings.retry_base_seconds,
         ),
+        bytes_at_once=bytes_at_once,
         stopping=parts.stop.is_set,
     )
     return MessageHandler(

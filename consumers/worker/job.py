@@ -7,7 +7,9 @@ terminal event after deduplication, no upload left behind.
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -19,6 +21,7 @@ from consumers.errors import ClaimLost, HeldElsewhere, ObjectMissing, Permanent,
 from consumers.ports import EventSink, ObjectStore, Report, StoredObject
 from consumers.s3_file_management import remove_results, remove_uploads
 from consumers.uncancelled import uncancelled
+from consumers.worker.budget import ByteBudget
 from consumers.worker.finish import Bury, Finish, owes_a_sheet
 from consumers.worker.keep import while_kept
 from consumers.worker.ledger import Claim, Ledger, utc_now
@@ -70,6 +73,7 @@ class JobTransaction:
         events: EventSink,
         finish: Finish,
         policy: JobPolicy,
+        bytes_at_once: ByteBudget | None = None,
         stopping: Callable[[], bool] = lambda: False,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
@@ -79,6 +83,7 @@ class JobTransaction:
         self._events = events
         self._finish = finish
         self._policy = policy
+        self._bytes_at_once = bytes_at_once or ByteBudget(sys.maxsize)
         self._stopping = stopping
         self._now = now
 
@@ -146,18 +151,8 @@ class JobTransaction:
         manifest, stored = await self._read_manifest(claim)
         await claim.remember(traceparent=manifest.traceparent, manifest_etag=stored.etag)
         await progress.accepted()
-        left = self._seconds_to_expiry(manifest, stored.last_modified)
-        try:
-            async with asyncio.timeout(min(left, self._policy.seconds)) as clock:
-                drop = Drop(claim.job, claim.epoch, manifest)
-                answer = await self._flows[claim.status.flow](drop, report=progress)
-        except TimeoutError as error:
-            if not clock.expired():
-                raise
-            if left <= self._policy.seconds:
-                raise _expired() from error
-            message = "This took too long. Ask for less at once, or drop smaller files."
-            raise Permanent(FailureCode.CODE_TIMEOUT, message) from error
+        async with self._bytes_for(manifest, progress):
+            answer = await self._in_time(claim, manifest, stored, progress)
         await self._refuse_a_changed_manifest(claim)
         await claim.end(
             results.Completed(
@@ -170,6 +165,29 @@ class JobTransaction:
             )
         )
         log.info("job.completed", job=str(claim.job), files=len(answer.files), sheet=answer.sheet is not None)
+
+    @asynccontextmanager
+    async def _bytes_for(self, manifest: Manifest, progress: Progress) -> AsyncIterator[None]:
+        """Its files' share of what the worker may have in hand; waiting for it takes none of the job's own time."""
+        size = sum(file.size for file in manifest.files)
+        if not self._bytes_at_once.has(size):
+            await progress(Stage.READ, "Waiting until other large files are done.")
+        async with self._bytes_at_once.hold(size):
+            yield
+
+    async def _in_time(self, claim: Claim, manifest: Manifest, stored: StoredObject, progress: Progress) -> Answer:
+        left = self._seconds_to_expiry(manifest, stored.last_modified)
+        try:
+            async with asyncio.timeout(min(left, self._policy.seconds)) as clock:
+                drop = Drop(claim.job, claim.epoch, manifest)
+                return await self._flows[claim.status.flow](drop, report=progress)
+        except TimeoutError as error:
+            if not clock.expired():
+                raise
+            if left <= self._policy.seconds:
+                raise _expired() from error
+            message = "This took too long. Ask for less at once, or drop smaller files."
+            raise Permanent(FailureCode.CODE_TIMEOUT, message) from error
 
     async def _read_manifest(self, claim: Claim) -> tuple[Manifest, StoredObject]:
         """The manifest, and the object that it was read from: the same one in every attempt."""

@@ -1,7 +1,6 @@
 """The lease: one message stays ours while its job runs, or the job stops."""
 
 import asyncio
-import random
 from typing import Never
 
 from consumers.errors import LeaseLost, QueueMessageLost, Transient
@@ -10,19 +9,24 @@ from consumers.ports import Message, WorkQueue
 # SQS hides a message for at most 12 hours from its receipt; a request beyond is rejected, not clamped.
 # Source: SQS API reference, ChangeMessageVisibility.
 MAX_HIDDEN_SECONDS = 43_200
+# So many times in one visibility all leases that are due are renewed, together.
+_BEATS = 12
 
 
-async def keep_lease(queue: WorkQueue, message: Message, *, visibility_seconds: int) -> Never:
-    """Renew the message's visibility at half time, for as long as this runs.
+async def keep_lease(queue: WorkQueue, message: Message, *, visibility_seconds: int, phase: float) -> Never:
+    """Renew the message's visibility at about half time, for as long as this runs.
 
-    Must start at the receipt. Raises LeaseLost when the queue no longer knows the receipt, when the
-    lease has run out while the queue could not be reached, and at the 12 hours.
+    Must start at the receipt. ``phase``, from 0 to 1, is the worker's own: its leases are renewed at the same
+    moments, so that they go in batches, and those of other workers at others.
+
+    Raises LeaseLost when the queue no longer knows the receipt, when the lease has run out while the queue
+    could not be reached, and at the 12 hours.
     """
     clock = asyncio.get_running_loop().time
     received = clock()
     expires = received + visibility_seconds
     while True:
-        await asyncio.sleep(_pause(expires - clock()))
+        await asyncio.sleep(_next_renewal(clock(), expires, beat=visibility_seconds / _BEATS, phase=phase) - clock())
         hidden = clock() - received
         seconds = min(visibility_seconds, int(MAX_HIDDEN_SECONDS - hidden) - 1)
         if seconds < 1:
@@ -39,6 +43,8 @@ async def keep_lease(queue: WorkQueue, message: Message, *, visibility_seconds: 
             expires = asked + seconds
 
 
-def _pause(remaining: float) -> float:
-    # Half of what is left: after a failed renewal the next try comes sooner and sooner.
-    return max(0.05, remaining / 2 * random.uniform(0.9, 1.0))  # noqa: S311 - spreads load, guards nothing
+def _next_renewal(now: float, expires: float, *, beat: float, phase: float) -> float:
+    """The last beat before half of what is left: after a failed renewal the next try comes sooner and sooner."""
+    half = now + (expires - now) / 2
+    on_beat = half - (half - phase * beat) % beat
+    return max(now + 0.05, on_beat if on_beat > now else half)

@@ -13,6 +13,7 @@ from typing import Never
 import structlog
 
 from consumers.ports import Message, WorkQueue
+from consumers.worker.outcome import LONGEST_RETRY_SECONDS, Completed, Failed, Outcome
 from consumers.worker.poll import Step
 
 BEAT_SECONDS = 1.0
@@ -23,7 +24,7 @@ POLL_GRACE_SECONDS = 60.0
 
 log = structlog.get_logger(__name__)
 
-Handle = Callable[[WorkQueue, Message], Awaitable[None]]
+Handle = Callable[[WorkQueue, Message], Awaitable[Outcome | None]]
 
 
 @dataclass(slots=True)
@@ -32,7 +33,6 @@ class _Poller:
     step: Step | None = None
     since: float = 0.0
     in_flight: int = 0
-    idle_since: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,9 @@ class Liveness:
         self._now = now
         self._pollers: dict[str, _Poller] = {}
         self._beat_at = now()
-        self._progress_at = now()
+        self._idle_since = now()
+        # When the first message came of those since the last one that was done with.
+        self._unfinished_since: float | None = None
 
     # ------------------------------------------------------------ what it is told
 
@@ -81,18 +83,21 @@ class Liveness:
         return progress
 
     def watching(self, name: str, handle: Handle) -> Handle:
-        """``handle``, for the messages of one poller; each that comes to its end is progress, however it ends."""
+        """``handle``, for the messages of one poller; progress is one that is done with, not one that comes again."""
         poller = self._pollers[name]
 
-        async def watched(queue: WorkQueue, message: Message) -> None:
-            if self.in_flight == 0:
-                self._progress_at = self._now()
+        async def watched(queue: WorkQueue, message: Message) -> Outcome | None:
+            if self._unfinished_since is None or self._is_at_rest(self._now()):
+                self._unfinished_since = self._now()
             poller.in_flight += 1
             try:
-                await handle(queue, message)
+                outcome = await handle(queue, message)
             finally:
                 poller.in_flight -= 1
-                poller.idle_since = self._progress_at = self._now()
+                self._idle_since = self._now()
+            if isinstance(outcome, Completed | Failed):
+                self._unfinished_since = self._now() if self.in_flight else None
+            return outcome
 
         return watched
 
@@ -131,17 +136,21 @@ class Liveness:
             return None
         if poller.step is Step.ENDED:
             return poller.since
-        # While every lane is busy there is nothing to poll for; with nothing in flight, a lane is free.
-        if poller.step is Step.WAITING and poller.in_flight:
+        # While others use the room there is nothing to poll for; with nothing in flight, there is room.
+        if poller.step is Step.WAITING and self.in_flight:
             return None
-        since = max(poller.since, poller.idle_since) if poller.step is Step.WAITING else poller.since
+        since = max(poller.since, self._idle_since) if poller.step is Step.WAITING else poller.since
         return since if now - since > poller.longest_seconds else None
 
     def _no_progress(self, now: float) -> str | None:
-        seconds = now - self._progress_at
-        if not self.in_flight or seconds < self._no_progress_seconds:
+        since = self._unfinished_since
+        if since is None or now - since < self._no_progress_seconds or self._is_at_rest(now):
             return None
-        return f"{self.in_flight} in flight, and none has come to its end for {seconds / 60:.0f} minutes"
+        return f"{self.in_flight} in flight, and none has come to its end for {(now - since) / 60:.0f} minutes"
+
+    def _is_at_rest(self, now: float) -> bool:
+        """Whether nothing is in flight, nor about to come again."""
+        return not self.in_flight and now - self._idle_since > LONGEST_RETRY_SECONDS
 
 
 async def keep_watch(liveness: Liveness, *, every_seconds: float = BEAT_SECONDS) -> Never:

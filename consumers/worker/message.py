@@ -15,11 +15,19 @@ from consumers.worker.finish import Bury
 from consumers.worker.keep import while_kept
 from consumers.worker.lease import keep_lease
 from consumers.worker.ledger import utc_now
-from consumers.worker.outcome import Completed, DeadLetter, Failed, Outcome, Released, Retry, settle, worst
+from consumers.worker.outcome import (
+    LONGEST_RETRY_SECONDS,
+    Completed,
+    DeadLetter,
+    Failed,
+    Outcome,
+    Released,
+    Retry,
+    settle,
+    worst,
+)
 from events.keys import ControlKey, ManifestKey, parse_control_key, parse_manifest_key
 from events.notification import NotificationError, ObjectCreated, parse_notification
-
-_LONGEST_RETRY_SECONDS = 900
 
 log = structlog.get_logger(__name__)
 
@@ -53,21 +61,25 @@ class MessageHandler:
         self._visibility_seconds = visibility_seconds
         self._retry_seconds = retry_seconds
         self._now = now
+        self._lease_phase = random.random()  # noqa: S311 - spreads load, guards nothing
 
-    async def handle(self, queue: WorkQueue, message: Message) -> None:
-        """Never raises but for cancellation: then the message is given back at once."""
+    async def handle(self, queue: WorkQueue, message: Message) -> Outcome | None:
+        """Returns the outcome, or None if the lease was lost. Never raises but for cancellation: then the
+        message is given back at once.
+        """
         try:
-            lease = keep_lease(queue, message, visibility_seconds=self._visibility_seconds)
+            lease = keep_lease(queue, message, visibility_seconds=self._visibility_seconds, phase=self._lease_phase)
             outcome = await while_kept(lease, self._outcome(message), name=f"message {message.message_id}")
         except LeaseLost as lost:
             log.warning("message.lease_lost", queue=queue.name, message_id=message.message_id, reason=str(lost))
-            return
+            return None
         except Exception as error:  # noqa: BLE001 - the boundary: nothing may stop the worker
             outcome = self._after_an_error(message, error)
         except BaseException:
             await uncancelled(self._settle(queue, message, Released()))
             raise
         await self._settle(queue, message, outcome)
+        return outcome
 
     async def _outcome(self, message: Message) -> Outcome:
         try:
@@ -86,7 +98,7 @@ class MessageHandler:
             log.error("message.failed", message_id=message.message_id, exc_info=error)
         # Longer and longer, up to a quarter of an hour: the queue gives up after so many receives, not so many hours.
         received = int(message.attributes.get("ApproximateReceiveCount", "1"))
-        longest = min(_LONGEST_RETRY_SECONDS, self._retry_seconds * 2 ** min(received - 1, 10))
+        longest = min(LONGEST_RETRY_SECONDS, self._retry_seconds * 2 ** min(received - 1, 10))
         return Retry(random.uniform(0, longest))  # noqa: S311 - spreads load, guards nothing
 
     async def _one(self, created: ObjectCreated, message: Message) -> Outcome:

@@ -8,6 +8,7 @@ from consumers.ports import DeadLetters, Message, WorkQueue
 
 # SQS: 0 to 43,200 seconds.
 _MAX_DELAY_SECONDS = 43_200
+LONGEST_RETRY_SECONDS = 900
 # As JSON in ASCII, which SQS never refuses, a character takes up to 12 bytes of the 1 MiB that a message may have.
 # S3's own notifications have at most 64 KB (S3 User Guide, "Event message structure").
 MAX_BODY_CHARS = 65_536

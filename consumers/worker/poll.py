@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
 
@@ -9,6 +10,7 @@ import structlog
 
 from consumers.errors import Transient
 from consumers.ports import Message, WorkQueue
+from consumers.worker.budget import ByteBudget, Lanes
 
 log = structlog.get_logger(__name__)
 
@@ -20,31 +22,10 @@ _LONGEST_PAUSE_SECONDS = 30
 class Step(StrEnum):
     """Where a poller is; told each time it gets there."""
 
-    WAITING = "waiting for a free lane"
+    WAITING = "waiting for room"
     RECEIVING = "receiving"
     PAUSING = "pausing after a failure"
     ENDED = "ended"
-
-
-class Lanes:
-    """So many messages at once. One waits for a lane; whoever else wants some looks first."""
-
-    def __init__(self, count: int) -> None:
-        self._freed = asyncio.Event()
-        self.free = count
-
-    async def take_up_to(self, most: int) -> int:
-        """Wait for a free lane, then take as many as there are, up to ``most``."""
-        while self.free < 1:
-            self._freed.clear()
-            await self._freed.wait()
-        taken = min(most, self.free)
-        self.free -= taken
-        return taken
-
-    def give_back(self, count: int) -> None:
-        self.free += count
-        self._freed.set()
 
 
 class Poller:
@@ -53,16 +34,20 @@ class Poller:
     def __init__(
         self,
         queue: WorkQueue,
-        handle: Callable[[WorkQueue, Message], Awaitable[None]],
+        handle: Callable[[WorkQueue, Message], Awaitable[object]],
         *,
         lanes: int,
         wait_seconds: int,
         visibility_seconds: int,
+        within: Lanes | None = None,
+        bytes_at_once: ByteBudget | None = None,
         progress: Callable[[Step], None] = lambda step: None,
     ) -> None:
+        """``within`` are lanes that it shares with other pollers; while a job waits for bytes, nothing is received."""
         self._queue = queue
         self._handle = handle
-        self._lanes = Lanes(lanes)
+        self._lanes = Lanes(lanes, within=within)
+        self._bytes_at_once = bytes_at_once or ByteBudget(sys.maxsize)
         self._most_helpers = lanes // _MAX_BATCH
         self._helpers = 0
         self._wait_seconds = wait_seconds
@@ -74,8 +59,9 @@ class Poller:
     async def poll(self, running: asyncio.TaskGroup) -> None:
         """Start a task in ``running`` for each message.
 
-        One long poll while the queue is quiet. While receives come back full, others help without
-        waiting, as many as can fill lanes; each leaves with its first receive that is not full.
+        While the queue is quiet, one long poll for one message: it holds one lane, and the others are free for
+        whoever shares them. After a receive that came back full it asks for as many as can start, at once, and
+        others help, as many as can fill lanes; each leaves with its first receive that is not full.
         """
         try:
             await self._poll(running)
@@ -83,12 +69,14 @@ class Poller:
             self._progress(Step.ENDED)
 
     async def _poll(self, running: asyncio.TaskGroup) -> None:
-        failures = 0
+        failures, full = 0, False
         async with asyncio.TaskGroup() as helpers:
             while True:
+                most, wait_seconds = (_MAX_BATCH, 0) if full else (1, self._wait_seconds)
                 try:
-                    full = await self._receive(running, wait_seconds=self._wait_seconds)
+                    full = await self._receive(running, most=most, wait_seconds=wait_seconds)
                 except Transient as error:
+                    full = False
                     failures += 1
                     log.warning("poll.failed", queue=self._queue.name, reason=error.message, failures=failures)
                     self._progress(Step.PAUSING)
@@ -105,17 +93,18 @@ class Poller:
 
     async def _help(self, helpers: asyncio.TaskGroup, running: asyncio.TaskGroup) -> None:
         try:
-            while self._lanes.free >= _MAX_BATCH and await self._receive(running, wait_seconds=0):
+            while self._lanes.free >= _MAX_BATCH and await self._receive(running, most=_MAX_BATCH, wait_seconds=0):
                 self._ask_for_help(True, helpers, running)
         except Transient:
             return  # the poller that stays will meet it too, and knows how to wait
         finally:
             self._helpers -= 1
 
-    async def _receive(self, running: asyncio.TaskGroup, *, wait_seconds: int) -> bool:
-        """Receive once, as many as lanes are free; returns whether all of them were filled."""
+    async def _receive(self, running: asyncio.TaskGroup, *, most: int, wait_seconds: int) -> bool:
+        """Receive once, as many as lanes are free, up to ``most``; returns whether all of them were filled."""
         self._progress(Step.WAITING)
-        free = await self._lanes.take_up_to(_MAX_BATCH)
+        await self._bytes_at_once.nobody_waits()
+        free = await self._lanes.take_up_to(most)
         messages: Sequence[Message] = ()
         self._progress(Step.RECEIVING)
         try:

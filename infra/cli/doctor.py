@@ -21,6 +21,7 @@ from infra.cli.endings import Ending, ExitCode, ending_of
 from infra.cli.environment import model_is_configured, read_settings
 from infra.google_sheets import ServiceAccountError, read_service_account
 from infra.provision import check, locate
+from infra.room import room_of
 from infra.settings import Settings
 
 MODEL_SECONDS = 10
@@ -143,6 +144,13 @@ async def _scratch(settings: Settings) -> str:
     return f"{folder}, {decimal(free)} free"
 
 
+async def _room(settings: Settings) -> str:
+    room = room_of(settings, settings.scratch or Path(tempfile.gettempdir()))
+    need = decimal(settings.sandbox_memory_bytes)
+    jobs = f"{show.count(room.jobs, 'job')} at once by memory (a sandbox may need {need})"
+    return f"{jobs}, with files of {decimal(room.bytes_at_once)}; {settings.lanes} of each flow at the most"
+
+
 async def _sheets(settings: Settings) -> str:
     path = settings.google_service_account_file
     if path is None:
@@ -164,6 +172,7 @@ CHECKS = (
     _Check("python", _python),
     _Check("sandbox", _sandbox),
     _Check("scratch", _scratch),
+    _Check("room", _room),
     _Check("stack", _stack),
     _Check("model", _model),
     _Check("sheets", _sheets),

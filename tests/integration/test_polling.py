@@ -9,6 +9,7 @@ from endpoints import each_of
 from kit import Kit, until
 
 from consumers.ports import Message, WorkQueue
+from consumers.worker.budget import ByteBudget, Lanes
 from consumers.worker.poll import Poller
 from infra.sqs_queue import SqsQueue
 
@@ -137,3 +138,72 @@ async def test_a_message_that_comes_again_while_it_is_handled_waits_for_its_turn
 
     assert most == 1
     assert receipts[0] != receipts[1]
+
+
+async def test_two_queues_that_share_lanes_receive_no_more_together_than_there_are(kit: Kit, url: str):
+    other = (await kit.clients.control.create_queue(QueueName=f"polled-{uuid4().hex}"))["QueueUrl"]
+    for each in (url, other):
+        await fill(kit, each, 8)
+    together, gate, running_now, most, done = Lanes(3), asyncio.Event(), 0, 0, list[str]()
+
+    async def work(queue: WorkQueue, message: Message) -> None:
+        nonlocal running_now, most
+        running_now += 1
+        most = max(most, running_now)
+        await gate.wait()
+        running_now -= 1
+        await queue.delete(message)
+        done.append(message.message_id)
+
+    async def three_at_work() -> bool:
+        flying = [(await in_queue(kit, each))[1] for each in (url, other)]
+        return running_now == 3 == sum(flying)
+
+    async def all_done() -> bool:
+        return len(done) == 16
+
+    async with asyncio.TaskGroup() as running:
+        polling = [
+            running.create_task(
+                Poller(
+                    counting_queue(kit, each), work, lanes=6, wait_seconds=1, visibility_seconds=30, within=together
+                ).poll(running)
+            )
+            for each in (url, other)
+        ]
+        await until(three_at_work)
+        gate.set()
+        await until(all_done)
+        for task in polling:
+            task.cancel()
+
+    assert most == 3
+
+
+async def test_nothing_is_received_while_a_job_waits_for_bytes(kit: Kit, url: str):
+    await fill(kit, url, 5)
+    budget, handled = ByteBudget(100), list[str]()
+
+    async def work(queue: WorkQueue, message: Message) -> None:
+        handled.append(message.message_id)
+        async with budget.hold(80):
+            await queue.delete(message)
+
+    async def second_waits() -> bool:
+        return len(handled) >= 1 and not budget.has(1)
+
+    async def all_done() -> bool:
+        return len(handled) == 5 and await in_queue(kit, url) == (0, 0)
+
+    async with asyncio.TaskGroup() as running:
+        async with budget.hold(80):
+            poller = Poller(
+                counting_queue(kit, url), work, lanes=3, wait_seconds=1, visibility_seconds=30, bytes_at_once=budget
+            )
+            polling = running.create_task(poller.poll(running))
+            await until(second_waits)
+            flying = await in_queue(kit, url)
+        await until(all_done)
+        polling.cancel()
+
+    assert flying == (4, 1)

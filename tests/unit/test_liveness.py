@@ -8,6 +8,7 @@ from structlog.testing import capture_logs
 
 from consumers.ports import Message
 from consumers.worker.liveness import LOOP_BLOCKED_SECONDS, POLL_GRACE_SECONDS, Liveness, keep_watch
+from consumers.worker.outcome import Completed, Outcome, Retry
 from consumers.worker.poll import Step
 
 WAIT = 20
@@ -28,17 +29,19 @@ class Worker:
         self.step = self.liveness.poller("queries", wait_seconds=WAIT)
         self.handle = self.liveness.watching("queries", self._until_told)
         self.gates: list[asyncio.Event] = []
+        self.outcome: Outcome = Completed()
 
-    async def _until_told(self, queue: Any, message: Message) -> None:
+    async def _until_told(self, queue: Any, message: Message) -> Outcome:
         self.gates.append(gate := asyncio.Event())
         await gate.wait()
+        return self.outcome
 
     def passes(self, seconds: float, *, beating: bool = True) -> None:
         self.time += seconds
         if beating:
             self.liveness.beat()
 
-    async def start(self) -> "asyncio.Task[None]":
+    async def start(self) -> "asyncio.Task[Outcome | None]":
         task = asyncio.ensure_future(self.handle(None, MESSAGE))  # type: ignore[arg-type]
         await asyncio.sleep(0)
         return task
@@ -84,7 +87,7 @@ def test_a_poller_that_died_is_a_problem_at_once_but_not_at_a_stop(worker: Worke
     assert worker.problems == ()
 
 
-async def test_waiting_for_a_lane_is_well_while_messages_are_in_flight_and_no_longer(worker: Worker):
+async def test_waiting_for_room_is_well_while_messages_are_in_flight_and_no_longer(worker: Worker):
     task = await worker.start()
     worker.step(Step.WAITING)
     worker.passes(HALF_AN_HOUR * 10)
@@ -96,7 +99,7 @@ async def test_waiting_for_a_lane_is_well_while_messages_are_in_flight_and_no_lo
     worker.passes(1)
 
     assert busy == just_idle == ()
-    assert worker.problems == ("the poller of queries has been waiting for a free lane for 81 s",)
+    assert worker.problems == ("the poller of queries has been waiting for room for 81 s",)
 
 
 def test_a_loop_that_does_not_come_round_is_a_problem_until_it_does(worker: Worker):
@@ -131,6 +134,46 @@ async def test_in_flight_and_none_ended_is_told_and_is_no_problem(worker: Worker
     assert after_one.no_progress is None
     assert again.no_progress == "1 in flight, and none has come to its end for 30 minutes"
     assert worker.liveness.vitals().no_progress is None
+
+
+async def test_a_message_that_comes_again_and_again_is_no_progress(worker: Worker):
+    worker.outcome = Retry(60)
+    for _ in range(4):
+        task = await worker.start()
+        worker.gates.pop().set()
+        await task
+        worker.passes(HALF_AN_HOUR / 3)
+    tried = worker.liveness.vitals()
+    worker.outcome = Completed()
+    task = await worker.start()
+    worker.gates.pop().set()
+    await task
+
+    assert tried.no_progress == "0 in flight, and none has come to its end for 40 minutes"
+    assert worker.liveness.vitals().no_progress is None
+
+
+async def test_what_failed_here_once_long_ago_is_forgotten(worker: Worker):
+    worker.outcome = Retry(60)
+    task = await worker.start()
+    worker.gates.pop().set()
+    await task
+    worker.passes(HALF_AN_HOUR * 2)
+    at_rest = worker.liveness.vitals()
+    task = await worker.start()
+
+    assert at_rest.no_progress is worker.liveness.vitals().no_progress is None
+    task.cancel()
+
+
+async def test_waiting_for_the_room_that_another_flow_uses_is_well(worker: Worker):
+    charts = worker.liveness.poller("visualizations", wait_seconds=WAIT)
+    task = await worker.start()
+    charts(Step.WAITING)
+    worker.passes(HALF_AN_HOUR * 10)
+
+    assert worker.problems == ()
+    task.cancel()
 
 
 async def test_a_message_that_fails_or_is_cancelled_is_no_longer_in_flight(worker: Worker):

@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections import Counter
+from itertools import pairwise
 
 import pytest
 import virtual_time
@@ -64,7 +66,7 @@ def test_a_lease_is_renewed_before_it_ends_for_almost_twelve_hours_and_never_bey
 
     async def story():
         with pytest.raises(LeaseLost):
-            await keep_lease(queue, MESSAGE, visibility_seconds=60)
+            await keep_lease(queue, MESSAGE, visibility_seconds=60, phase=0.3)
         return asyncio.get_running_loop().time()
 
     ended = virtual_time.run(story())
@@ -80,7 +82,27 @@ def test_a_lease_is_renewed_before_it_ends_for_almost_twelve_hours_and_never_bey
 def test_a_lease_that_cannot_be_renewed_is_lost_when_it_ends_and_not_before():
     async def story():
         with pytest.raises(LeaseLost):
-            await keep_lease(_Queue(fails_after=100), MESSAGE, visibility_seconds=60)
+            await keep_lease(_Queue(fails_after=100), MESSAGE, visibility_seconds=60, phase=0.3)
         return asyncio.get_running_loop().time()
 
-    assert 100 + 29 < virtual_time.run(story()) < 100 + 61
+    assert 100 + 25 < virtual_time.run(story()) < 100 + 61
+
+
+def test_leases_that_began_at_different_times_are_renewed_together_and_each_about_at_half_time():
+    queue = _Queue()
+
+    async def story():
+        async with asyncio.TaskGroup() as leases:
+            for _ in range(20):
+                leases.create_task(keep_lease(queue, MESSAGE, visibility_seconds=60, phase=0.3))
+                await asyncio.sleep(0.7)
+            await asyncio.sleep(600)
+            for lease in leases._tasks:
+                lease.cancel()
+
+    virtual_time.run(story())
+    moments = Counter(round(at, 3) for at, _ in queue.renewals)
+
+    assert len(queue.renewals) >= 20 * 600 / 30
+    assert len(moments) < len(queue.renewals) / 5
+    assert min(b - a for a, b in pairwise(sorted(moments))) == pytest.approx(5)

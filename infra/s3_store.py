@@ -3,7 +3,6 @@
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from datetime import datetime
-from io import BytesIO
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
     from types_aiobotocore_s3.type_defs import ListObjectsV2RequestTypeDef, PutObjectRequestTypeDef
 
-# What goes out in one go, without holding up the loop.
-SMALL_BYTES = 64 * 1024
 # DeleteObjects takes no more. Source: S3 API reference.
 DELETE_BATCH = 1000
 MISSING_CODES = frozenset({"NoSuchKey", "NoSuchVersion"})
@@ -116,8 +113,7 @@ class S3ObjectStore:
         return {"Bucket": self.bucket, "Key": key, "ContentType": media_type}
 
     async def _put(self, request: "PutObjectRequestTypeDef", body: bytes) -> str:
-        # A stream goes out piece by piece, after S3 has agreed to take it: a round trip that little does not need.
-        whole: PutObjectRequestTypeDef = {**request, "Body": body if len(body) <= SMALL_BYTES else BytesIO(body)}
+        whole: PutObjectRequestTypeDef = {**request, "Body": body}
         reply = await self._client.put_object(**whole)
         return reply["ETag"]
 

@@ -41,6 +41,8 @@ _SHORT = {
     "SendMessageBatch": {"QueueUrl", "Entries"},
 }
 _SIGNATURES = frozenset({"v4", "s3v4"})
+# The SDK sends a body piece by piece, after S3 has agreed to take it. A small one may go out at once.
+_SMALL_BODY_BYTES = 64 * 1024
 # S3 has done nothing then, and the SDK knows how to find the bucket's region.
 _ELSEWHERE = frozenset(
     {"301", "307", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect"}
@@ -59,6 +61,12 @@ def use_short_calls(session: AioSession) -> None:
 
 def _add_short_calls(base_classes: list[type], **_: Any) -> None:
     base_classes.insert(0, _ShortCalls)
+
+
+def _is_short(operation_name: str, api_params: dict[str, Any]) -> bool:
+    known, body = _SHORT.get(operation_name), api_params.get("Body", b"")
+    fits = isinstance(body, bytes) and len(body) <= _SMALL_BODY_BYTES
+    return fits and known is not None and known.issuperset(api_params)
 
 
 def _moment(value: Any) -> datetime:
@@ -98,8 +106,7 @@ class _ShortCalls(AioBaseClient):
         self._ways: dict[tuple[str, str | None], _Way | None] = {}
 
     async def _make_api_call(self: Any, operation_name: str, api_params: dict[str, Any]) -> Any:
-        known = _SHORT.get(operation_name)
-        if known is not None and known.issuperset(api_params) and isinstance(api_params.get("Body", b""), bytes):
+        if _is_short(operation_name, api_params):
             which = operation_name, api_params.get("Bucket")
             if which not in self._ways:
                 self._ways[which] = await self._find_way(operation_name, api_params)

@@ -16,22 +16,23 @@ S3 = Scope("eu-central-1", "s3")
 SQS = Scope("us-east-1", "sqs")
 
 
-def as_the_sdk_signs(
-    method: str, url: str, headers: dict[str, str], body: bytes, keys: Keys, scope: Scope, timestamp: str
-) -> str:
+AT = datetime(2026, 1, 31, 9, 30, tzinfo=UTC).timestamp()
+TIMESTAMP = "20260131T093000Z"
+
+
+def as_the_sdk_signs(request: AWSRequest, keys: Keys, scope: Scope) -> str:
     """The SDK takes the time from the clock, so this asks it for the steps with a time of ours."""
     kind = S3SigV4Auth if scope.service == "s3" else SigV4Auth
     auth = kind(ReadOnlyCredentials(keys.access_key, keys.secret_key, keys.token), scope.service, scope.region)
-    request = AWSRequest(method=method, url=url, headers=headers, data=body)
-    request.context.update(timestamp=timestamp, client_config=Config(signature_version="s3v4"))
+    request.context.update(timestamp=TIMESTAMP, client_config=Config(signature_version="s3v4"))
     auth._modify_request_before_signing(request)
-    request.headers.replace_header("X-Amz-Date", timestamp)
+    request.headers.replace_header("X-Amz-Date", TIMESTAMP)
     return auth.signature(auth.string_to_sign(request, auth.canonical_request(request)), request)
 
 
 @pytest.mark.parametrize("token", [None, "a/session+token=="])
 @pytest.mark.parametrize(
-    ("method", "url", "headers", "body", "scope"),
+    "asked",
     [
         ("GET", "http://127.0.0.1:4566/bucket/sessions/a%20b/%C3%BC~/x%2By", {}, b"", S3),
         ("GET", "https://bucket.s3.eu-central-1.amazonaws.com/k?versionId=a%2Fb%3D", {"If-Match": '"tag"'}, b"", S3),
@@ -43,13 +44,13 @@ def as_the_sdk_signs(
         ("POST", "https://sqs.us-east-1.amazonaws.com", {"Content-Type": "application/x-amz-json-1.0"}, b"{}", SQS),
     ],
 )
-def test_our_signature_is_the_one_of_the_sdk(method, url, headers, body, scope, token):
+def test_our_signature_is_the_one_of_the_sdk(asked, token):
+    method, url, headers, body, scope = asked
     keys = Keys(KEYS.access_key, KEYS.secret_key, token)
-    at = datetime(2026, 1, 31, 9, 30, tzinfo=UTC).timestamp()
 
-    sent = signed(method, url, headers, body, keys=keys, scope=scope, at=at)
+    sent = signed(method, url, headers, body, keys=keys, scope=scope, at=AT)
 
-    theirs = as_the_sdk_signs(method, url, dict(headers), body, keys, scope, "20260131T093000Z")
+    theirs = as_the_sdk_signs(AWSRequest(method=method, url=url, headers=dict(headers), data=body), keys, scope)
     assert sent["Authorization"].rpartition("Signature=")[2] == theirs
 
 

@@ -11,6 +11,7 @@ from aiobotocore.session import get_session
 from botocore.config import Config
 
 from infra.settings import Settings
+from infra.short_calls import USER_AGENT, use_short_calls
 from infra.sqs_batches import SqsBatches
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Clients:
 
     async def __aenter__(self) -> Self:
         settings, session, connection = self._settings, get_session(), _connection(self._settings)
+        use_short_calls(session)
         s3 = _pool(settings, "s3", connections=settings.lanes * S3_PER_LANE, read_seconds=S3_READ_SECONDS)
         polls = _pool(
             settings,
@@ -108,7 +110,7 @@ def _pool(settings: Settings, service: Service, *, connections: int, read_second
         max_pool_connections=connections + SPARE_CONNECTIONS,
         http_session_cls=_OneTry,
         # The SDK composes its own from two dozen parts, twice in every call: a tenth of what a call costs.
-        user_agent="dropchute",
+        user_agent=USER_AGENT,
         # What we ask of SQS is ours alone, and SQS checks it again.
         parameter_validation=service != "sqs",
         **_options(settings, service, attempts=WORKER_ATTEMPTS, read_seconds=read_seconds),

@@ -103,9 +103,10 @@ async def remove_all_but(store: ObjectStore, job: JobRef, *, epoch: int | None, 
     """Delete what the user uploaded, and what a job that has ended delivered in every epoch but one.
 
     With ``appended`` also what the other epochs noted of the rows they added to a sheet. One listing for all
-    of it. What was only half uploaded goes too.
+    of it. What was only half uploaded goes too; the first epoch, if it delivered, left nothing of that kind.
     """
-    await store.abort_uploads(job.results_prefix)
+    if epoch != 1:
+        await store.abort_uploads(job.results_prefix)
     goes = (job.files_prefix, job.results_prefix, *((job.appended_prefix,) if appended else ()))
 
     def stays(key: str) -> bool:

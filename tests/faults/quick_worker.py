@@ -7,6 +7,7 @@ no more orders, it kills what still runs.
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -44,6 +45,7 @@ ROOT = Path(__file__).parents[2]
 TABLE, LARGE = "table.csv", "large.csv"
 CSV = "text/csv"
 ATTEMPTS = 6
+WAIT_SECONDS = 3
 
 # What a request may ask of the flow.
 ANSWER, REFUSE, BREAK, RETRY, HOLD = "answer", "refuse", "break", "retry", "hold"
@@ -127,7 +129,7 @@ async def _work(work: Work) -> None:
         aws_secret_access_key=SecretStr("test"),
         bucket=work.bucket,
         lanes=1,
-        receive_wait_seconds=1,
+        receive_wait_seconds=WAIT_SECONDS,
     )
     async with Clients(settings) as clients:
         await run_until(stop, _pollers(work, clients), drain_seconds=5)
@@ -162,7 +164,7 @@ def _pollers(work: Work, clients: Clients) -> list[Poller]:
             SqsQueue(clients.polls, clients.batches, name=queue, url=urls[queue]),
             handler.handle,
             lanes=1,
-            wait_seconds=1,
+            wait_seconds=WAIT_SECONDS,
             visibility_seconds=work.visibility_seconds,
         )
         for queue in ("queries", "controls")
@@ -173,6 +175,8 @@ def _pollers(work: Work, clients: Clients) -> list[Poller]:
 
 
 def _serve() -> None:
+    # What is there is for ever: no worker shall copy its pages only to look for garbage in them.
+    gc.freeze()
     alive: set[int] = set()
     for line in sys.stdin:
         order = json.loads(line)

@@ -1,6 +1,7 @@
 """A stage: one stack with one worker at a time, which is killed; the next one ends what that one began."""
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections import Counter
@@ -19,7 +20,10 @@ from events.status import FailedOutcome, JobStatus
 # Nothing is renewed while a job is recorded: what is recorded are its steps alone.
 CALM = {"claim_seconds": 5, "heartbeat_seconds": 3, "visibility_seconds": 8}
 LIMIT_SECONDS = 40
-PAUSE_SECONDS = 0.25
+LOOKING_SECONDS = 0.05
+# Asking the queues costs the endpoint more than the job does.
+ASKING_SECONDS = 0.5
+LIKELY_SECONDS = 4
 
 
 @dataclass
@@ -89,8 +93,10 @@ class Stage:
                 if self._watch.killed.is_set():
                     verdict.killed = True
                     self.end()
+                    self._watch.begin()
                     self._start(self._work)
-                await _until(self._is_quiet)
+                    await self._until_likely(story)
+                await _until(self._is_quiet, pause=ASKING_SECONDS)
         except TimeoutError:
             verdict.stuck.append(f"no end after {LIMIT_SECONDS} s, in the queues: {await self._in_queues()}")
         await self._judge(job, verdict)
@@ -123,6 +129,12 @@ class Stage:
 
         await _until(dead_or_done)
 
+    async def _until_likely(self, story: Story) -> None:
+        """Until the next worker has ended the message; where the last one had, nobody will."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LIKELY_SECONDS):
+                await self._until_seen(f"DeleteMessageBatch {story.queue}")
+
     async def _until_seen(self, step: str) -> None:
         async def seen() -> bool:
             return self._watch.seen[step] > 0
@@ -130,7 +142,8 @@ class Stage:
         await _until(seen)
 
     async def _is_quiet(self) -> bool:
-        return await self._in_queues() == [(0, 0), (0, 0)]
+        # Asked twice: a message that becomes visible between moto's two counts is in neither.
+        return all([await self._in_queues() == [(0, 0), (0, 0)] for _ in range(2)])
 
     async def _in_queues(self) -> list[tuple[int, int]]:
         return [await self._kit.in_queue(name) for name in ("queries", "controls")]
@@ -194,6 +207,6 @@ def _control_key(control: Control, job: JobRef) -> str:
     return f"{prefix}{control}{CONTROL_SUFFIX}"
 
 
-async def _until(condition: Callable[[], Awaitable[bool]]) -> None:
+async def _until(condition: Callable[[], Awaitable[bool]], *, pause: float = LOOKING_SECONDS) -> None:
     while not await condition():  # noqa: ASYNC110 - no event comes from over there
-        await asyncio.sleep(PAUSE_SECONDS)  # the condition is another process's to make true
+        await asyncio.sleep(pause)  # the condition is another process's to make true

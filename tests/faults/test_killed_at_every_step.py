@@ -28,7 +28,7 @@ from infra.provision import provision
 from infra.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-SHORT_SAMPLE = 3
+SHORT_SAMPLE = 2
 
 CLOUD = """
 import sys
@@ -48,7 +48,7 @@ class Extent:
     whole: bool
 
 
-SHORT = Extent(stacks=8, repetitions=1, whole=False)
+SHORT = Extent(stacks=6, repetitions=1, whole=False)
 LONG = {"moto": Extent(stacks=10, repetitions=10, whole=True), "localstack": Extent(6, 2, whole=True)}
 
 

@@ -24,7 +24,7 @@ from pydantic import SecretStr
 
 from consumers.drop import Answer, Drop
 from consumers.errors import Permanent, Transient
-from consumers.ports import Report
+from consumers.ports import Report, TakenBack
 from consumers.s3_file_actions import stream_upload
 from consumers.s3_multipart import MIN_PART_BYTES
 from consumers.session_control import SessionControl
@@ -113,10 +113,11 @@ def _file(key: str, name: str, size: int) -> ResultFile:
 class NoSheets:
     """None of these jobs goes to a sheet."""
 
-    async def withdraw(self, job: JobRef, spreadsheet_id: str) -> Any:
+    async def withdraw(self, job: JobRef, spreadsheet_id: str) -> TakenBack:
         raise AssertionError(job)
 
-    undo = withdraw
+    async def undo(self, job: JobRef, epoch: int, spreadsheet_id: str) -> TakenBack:
+        raise AssertionError(job)
 
 
 async def _work(work: Work) -> None:

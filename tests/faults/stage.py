@@ -7,6 +7,7 @@ import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from killed import COMPLETED, GONE, Point, Story, Watch
 from kit import Kit, new_job
@@ -18,7 +19,7 @@ from events.results import CompletedEvent, FailedEvent, JobEvent, UndoRefusedEve
 from events.status import FailedOutcome, JobStatus
 
 # Nothing is renewed while a job is recorded: what is recorded are its steps alone.
-CALM = {"claim_seconds": 5, "heartbeat_seconds": 3, "visibility_seconds": 8}
+CALM: dict[str, Any] = {"claim_seconds": 5, "heartbeat_seconds": 3, "visibility_seconds": 8}
 LIMIT_SECONDS = 40
 LOOKING_SECONDS = 0.05
 # Asking the queues costs the endpoint more than the job does.
@@ -151,9 +152,14 @@ class Stage:
     async def _clear(self) -> None:
         """So that the next run is judged for itself."""
         self.end()
-        for url in self._kit.stack.queue_urls.values():
-            await self._kit.clients.control.purge_queue(QueueUrl=url)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LIMIT_SECONDS):
+                await _until(self._is_emptied, pause=ASKING_SECONDS)
         await self._kit.store.abort_uploads("")
+
+    async def _is_emptied(self) -> bool:
+        await self._kit.empty_queues()
+        return await self._is_quiet()
 
     # ------------------------------------------------------------ what must hold
 

@@ -9,11 +9,12 @@ import asyncio
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from faulty_proxy import FaultyProxy
@@ -26,6 +27,9 @@ from stage import Stage, Verdict
 from infra.clients import Clients
 from infra.provision import provision
 from infra.settings import Settings
+
+Item = TypeVar("Item")
+Done = TypeVar("Done")
 
 ROOT = Path(__file__).parents[2]
 SHORT_SAMPLE = 2
@@ -49,7 +53,11 @@ class Extent:
 
 
 SHORT = Extent(stacks=6, repetitions=1, whole=False)
-LONG = {"moto": Extent(stacks=10, repetitions=10, whole=True), "localstack": Extent(6, 2, whole=True)}
+# LocalStack answers more slowly.
+LONG = {
+    "moto": Extent(stacks=10, repetitions=10, whole=True),
+    "localstack": Extent(stacks=6, repetitions=3, whole=True),
+}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -75,7 +83,7 @@ def upstream(endpoint: str, request: pytest.FixtureRequest) -> str:
 @pytest.mark.timeout(7200)
 async def test_a_worker_killed_at_any_request_loses_and_doubles_nothing(
     endpoint: str, upstream: str, tmp_path: Path, request: pytest.FixtureRequest, fault_table: Callable[..., None]
-):
+) -> None:
     extent = LONG[endpoint] if request.config.getoption("--long") else SHORT
     with ExitStack() as exits:
         proxy = exits.enter_context(FaultyProxy(upstream).running())
@@ -118,11 +126,13 @@ def _stage(kit: Kit, proxy: FaultyProxy, server: ForkServer, folder: Path) -> St
     return Stage(kit, server, Work(proxy.endpoint, name, kit.stack.queue_urls, str(folder / f"{name}.log")), watch)
 
 
-async def _each(stages: list[Stage], items, act):
+async def _each(
+    stages: list[Stage], items: Iterable[Item], act: Callable[[Stage, Item], Awaitable[Done]]
+) -> list[tuple[Item, Done]]:
     """``act(stage, item)`` for every item, on whichever stage is free; returns each item with its result."""
     waiting = iter(items)
 
-    async def on(stage: Stage):
+    async def on(stage: Stage) -> list[tuple[Item, Done]]:
         return [(item, await act(stage, item)) for item in waiting]
 
     return list(chain.from_iterable(await asyncio.gather(*map(on, stages))))

@@ -40,8 +40,8 @@ check: $(READY) ## Format, lint, types, import rules, generated schemas
 	$(BIN)/lint-imports
 	$(BIN)/python -m events.schema.generate --check
 
-faults: $(READY) ## The long versions: 10,000 deliveries to a sheet with faults, 500 jobs and what is left of them
-	$(BIN)/python -m pytest tests/faults tests/e2e/test_nothing_left_behind.py --long -s -n 0
+faults: $(READY) ## The long versions: workers killed at every step, sheets and queues that fail; ends with a table
+	$(BIN)/python -m pytest tests/faults tests/e2e/test_nothing_left_behind.py tests/unit/test_worker_machine.py --long -s -n 0
 
 bench: $(READY) ## The numbers that we promise, measured here
 	$(BIN)/python tests/benchmarks/run.py

@@ -107,25 +107,30 @@ class SessionControl:
     # ------------------------------------------------------------ undo
 
     async def _undo(self, job: JobRef, bury: Bury) -> None:
-        if not await self._is_asked(job):
+        asked_at = await self._asked_at(job)
+        if asked_at is None:
             return
         found = await self.ledger.read(job)
         if found is not None:
-            await self._undo_found(Claim(self.ledger, *found), bury)
+            await self._undo_found(Claim(self.ledger, *found), asked_at, bury)
         await self.store.delete([job.undo_key])
 
-    async def _is_asked(self, job: JobRef) -> bool:
-        """A control that was done is gone: what comes now is a duplicate of its notification."""
+    async def _asked_at(self, job: JobRef) -> datetime | None:
+        """When S3 was given the control. One that was done is gone: what comes is a duplicate of its notification."""
         try:
-            await self.store.get(job.undo_key, max_bytes=_CONTROL_BYTES)
+            return (await self.store.get(job.undo_key, max_bytes=_CONTROL_BYTES)).last_modified
         except ObjectMissing:
-            return False
-        return True
+            return None
 
-    async def _undo_found(self, claim: Claim, bury: Bury) -> None:
+    async def _undo_found(self, claim: Claim, asked_at: datetime, bury: Bury) -> None:
         status, undo = claim.status, claim.status.undo
         if undo is None or isinstance(undo.data, UndoRefused):
-            undo = await undone(claim, 1 + (undo.data.request if undo else 0), partial(self._take_back, status))
+            request = 1 if undo is None else undo.data.request
+            if undo is not None and undo.asked_at != asked_at:
+                # Otherwise a worker died before it had removed the control: what it told is told under the same id.
+                request += 1
+            undo = await undone(claim, request, partial(self._take_back, status))
+            undo = undo.model_copy(update={"asked_at": asked_at})
             await self.finish.bury_refusal(claim, undo, bury)
             if status.is_terminal and not self._is_over(status):
                 await self.ledger.amend(claim.job, undo=undo)

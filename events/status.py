@@ -41,11 +41,15 @@ TerminalOutcome = Annotated[CompletedOutcome | FailedOutcome, Field(discriminato
 
 
 class Undo(BaseModel):
-    """How the latest undo went; of a job that failed, how what it had written was taken back."""
+    """How the latest undo went; of a job that failed, how what it had written was taken back.
+
+    ``asked_at`` is when S3 was given the control that asked, if one did: by it, one that is handled again is known.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     data: Undone | UndoRefused
     at: Moment
+    asked_at: Moment | None = None
 
 
 class JobStatus(BaseModel):

@@ -140,8 +140,7 @@ class Kit:
         """Take every message that is visible in a queue."""
         queue, taken = self.queue(name), list[Message]()
         while messages := await queue.receive(max_messages=10, wait_seconds=0, visibility_seconds=30):
-            for message in messages:
-                await queue.delete(message)
+            await asyncio.gather(*map(queue.delete, messages))
             taken += messages
         return taken
 

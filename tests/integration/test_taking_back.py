@@ -4,7 +4,7 @@ from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
-from kit import Kit, new_job
+from kit import DeliveringFlow, Kit, new_job
 from sheet_kit import PlayedGuest
 from sheets_in_process import ACCOUNT, SpreadsheetsInProcess
 
@@ -12,14 +12,27 @@ from consumers.delivery.google_sheet import GoogleSheets
 from consumers.drop import Answer, Drop
 from consumers.errors import Permanent, Transient
 from consumers.ports import Limits, Report
+from consumers.session_control import SessionControl
 from consumers.worker.outcome import Completed
 from events.keys import Control, ControlKey, ManifestKey
 from events.results import FailedEvent, FailureCode, UndoneEvent, UndoRefusedEvent
 from infra.embedded.sheets.calls import Refuse
 from infra.embedded.sheets.service import SheetsService
+from infra.s3_store import S3ObjectStore
 
 COLUMNS = [("Name", "text"), ("Amount", "number")]
 ROWS = [["Anna", 1], ["Bob", 2]]
+
+
+class Crash(Exception):
+    """The worker is gone, right here."""
+
+
+class DyingStore(S3ObjectStore):
+    """Whose worker dies before it removes anything."""
+
+    async def delete(self, keys):
+        raise Crash
 
 
 class Desk:
@@ -190,6 +203,20 @@ async def test_an_undo_of_a_running_job_and_the_next_one_are_two_events(desk: De
     assert [type(event) for event in undos] == [UndoRefusedEvent, UndoneEvent]
     assert undos[0].id != undos[1].id
     assert desk.rows() == []
+
+
+async def test_an_undo_that_is_handled_again_after_a_crash_is_refused_once(desk: Desk):
+    kit, key = desk.kit, await desk.kit.drop()
+    await kit.transaction(DeliveringFlow(kit.store)).run(key, kit.bury)
+    await kit.store.put(key.job.undo_key, b"{}", media_type="application/json")
+    undo = ControlKey(key.job.session_id, Control.UNDO, key.job)
+    dying = SessionControl(kit.ledger("dying"), DyingStore(kit.clients.s3, kit.stack.bucket), kit.finish(), desk.sheets)
+    with pytest.raises(Crash):
+        await dying.run(undo, kit.bury)
+    await kit.control()(undo, kit.bury)
+
+    assert sum(isinstance(event, UndoRefusedEvent) for event in await desk.kit.published(key.job)) == 1
+    assert not await desk.kit.exists(key.job.undo_key)
 
 
 async def test_an_undo_after_a_day_is_refused_and_keeps_nothing_alive(desk: Desk):

@@ -1,7 +1,5 @@
 """What can go wrong. The type is the queue's decision; the text is for the person who asked."""
 
-from datetime import datetime
-
 from events.results import FailureCode
 
 # Codes after which an operator must look: the front end, the model or we ourselves are at fault.
@@ -84,8 +82,8 @@ class SheetUnclear(Exception):
 
 
 class HeldElsewhere(Exception):
-    """A live claim holds the job until ``until``."""
+    """A live claim holds the job for ``wait_seconds`` yet."""
 
-    def __init__(self, until: datetime) -> None:
-        super().__init__(until.isoformat())
-        self.until = until
+    def __init__(self, wait_seconds: float) -> None:
+        super().__init__(f"held for {wait_seconds:.1f} s")
+        self.wait_seconds = wait_seconds

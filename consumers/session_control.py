@@ -78,7 +78,7 @@ class SessionControl:
             if claim.job not in held:
                 await store.delete([claim.job.status_key])
         if held:
-            return Released((max(held.values()) - self.ledger.now()).total_seconds() + 1)
+            return Released(self.ledger.seconds_until(max(held.values())) + 1)
         await store.delete([close_key(session_id)])
         log.info("session.closed", session_id=session_id)
         return Completed()

@@ -96,7 +96,7 @@ class JobTransaction:
         try:
             claim = await self._ledger.claim(key, stage=FIRST_STAGE, detail="Reading the request.")
         except HeldElsewhere as held:
-            return Released((held.until - self._now()).total_seconds())
+            return Released(held.wait_seconds)
         if not claim.status.is_terminal:
             try:
                 await self._attempt(claim)

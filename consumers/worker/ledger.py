@@ -20,6 +20,8 @@ from events.status import CompletedOutcome, FailedOutcome, JobStatus, State
 MAX_STATUS_BYTES = 1024 * 1024
 JSON = "application/json"
 _ENDING_TRIES = 10
+# Somebody else writes just now.
+_A_MOMENT_SECONDS = 1
 # S3 tells when an object was written to the second.
 _CLOCKS_DIFFER = timedelta(seconds=5)
 
@@ -140,11 +142,11 @@ class Ledger:
         except PreconditionFailed:
             found = await self.read(key.job)
         if found is None:
-            raise self._held_for_a_moment()
+            raise HeldElsewhere(_A_MOMENT_SECONDS)
         try:
             return await self._take_over(*found, facts)
         except ClaimLost:
-            raise self._held_for_a_moment() from None
+            raise HeldElsewhere(_A_MOMENT_SECONDS) from None
 
     async def read(self, job: JobRef) -> tuple[JobStatus, str] | None:
         """The job's status and its ETag, or None if nobody has claimed it yet."""
@@ -160,6 +162,10 @@ class Ledger:
             return None
         # No claim lasts longer from now: what says so was written by a clock that is ahead.
         return min(status.claim_expires_at, now + self._claim_time)
+
+    def seconds_until(self, moment: datetime) -> float:
+        """How long to wait for a claim's end: not for longer than one lasts, even if the clock was put back since."""
+        return min(max(0, (moment - self.now()).total_seconds()), self._claim_time.total_seconds())
 
     async def end_now(self, job: JobRef, flow: Flow, outcome: Failed) -> Claim:
         """End the job whoever holds it. The claim's status tells how it really ended.
@@ -181,7 +187,7 @@ class Ledger:
                 continue
             else:
                 return claim
-        raise self._held_for_a_moment()
+        raise HeldElsewhere(_A_MOMENT_SECONDS)
 
     async def amend(self, job: JobRef, **facts: Any) -> None:
         """Add facts to the status of a job that has ended; of a job that is gone, nothing is kept."""
@@ -195,7 +201,7 @@ class Ledger:
                 continue
             else:
                 return
-        raise self._held_for_a_moment()
+        raise HeldElsewhere(_A_MOMENT_SECONDS)
 
     async def replace(self, status: JobStatus, etag: str, **changes: Any) -> tuple[JobStatus, str]:
         """Write the next version over exactly this one; raises ClaimLost."""
@@ -219,7 +225,7 @@ class Ledger:
             return Claim(self, status, etag)
         busy_until = self.busy_until(status)
         if busy_until is not None:
-            raise HeldElsewhere(busy_until)
+            raise HeldElsewhere(self.seconds_until(busy_until))
         taken = await self.replace(
             status,
             etag,
@@ -231,9 +237,6 @@ class Ledger:
             **facts,
         )
         return Claim(self, *taken)
-
-    def _held_for_a_moment(self) -> HeldElsewhere:
-        return HeldElsewhere(self.now() + timedelta(seconds=1))
 
     def _fresh(self, job: JobRef, flow: Flow) -> JobStatus:
         now = self.now()

@@ -91,7 +91,7 @@ class MessageHandler:
     def _after_an_error(self, message: Message, error: Exception) -> Outcome:
         """The boundary: whatever went wrong, the worker goes on, and the message comes back."""
         if isinstance(error, HeldElsewhere):
-            return Released((error.until - self._now()).total_seconds())
+            return Released(error.wait_seconds)
         if isinstance(error, Transient):
             log.warning("message.retry", message_id=message.message_id, code=error.code, reason=error.message)
         else:

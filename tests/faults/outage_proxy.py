@@ -45,9 +45,9 @@ class Proxy:
         self.failed = 0
 
     async def appear(self) -> None:
-        self._runner = web.ServerRunner(web.Server(self._serve, access_log=None))
+        self._runner = web.ServerRunner(web.Server(self._serve, access_log=None), shutdown_timeout=0)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self._port, reuse_address=True, shutdown_timeout=0).start()
+        await web.TCPSite(self._runner, "127.0.0.1", self._port, reuse_address=True).start()
 
     async def vanish(self) -> None:
         """Nobody listens any more, and what was open is cut."""
@@ -57,6 +57,9 @@ class Proxy:
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         weather, draw = self.weather, self._random.random()
+        if "Expect" in request.headers:
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0
         body = await request.read()
         if weather.slow_seconds:
             await asyncio.sleep(weather.slow_seconds)  # it is what is tested

@@ -81,7 +81,7 @@ class CheapFlow:
             read = b"".join([chunk async for chunk in content])
         key = drop.job.result_key(drop.epoch, "result.csv")
         await self._store.put(key, RESULT, media_type="text/csv")
-        words = drop.manifest.query
+        words = drop.manifest.query.lower()
         if "at the gate" in words:
             await self._surroundings.gate_opens()
         _end_badly(words, drop.epoch)

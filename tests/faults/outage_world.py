@@ -18,7 +18,7 @@ from kit import Kit, new_job, until
 from pydantic import SecretStr
 
 from consumers.errors import OPERATOR_CODES
-from events.keys import JobRef, ManifestKey, parse_job_key
+from events.keys import Flow, JobRef, parse_job_key
 from events.notification import notification_of
 from events.results import CompletedEvent, FailedEvent, FailureCode, parse_event
 from events.status import CompletedOutcome, JobStatus
@@ -174,10 +174,10 @@ class World:
             self.ends[key.job] = frozenset(ends or (COMPLETED,))
         return [key.job for key in keys]
 
-    async def notify_again(self, keys: Sequence[ManifestKey], times: int) -> None:
+    async def notify_again(self, jobs: Sequence[JobRef], times: int) -> None:
         """The same notification, so many times more, all of them at once."""
-        for key in keys:
-            body = notification_of(self.kit.stack.bucket, key.job.manifest_key(key.flow), at=datetime.now(UTC))
+        for job in jobs:
+            body = notification_of(self.kit.stack.bucket, job.manifest_key(Flow.QUERY), at=datetime.now(UTC))
             entries: Any = [{"Id": str(number), "MessageBody": body} for number in range(times)]
             url = self.kit.stack.queue_urls["queries"]
             await self.kit.clients.control.send_message_batch(QueueUrl=url, Entries=entries)
@@ -193,6 +193,10 @@ class World:
             return sum(map(condition, await self.statuses(jobs))) == len(jobs)
 
         await until(they_have, seconds=seconds)
+
+    def ahead(self, status: JobStatus) -> float:
+        """By how many seconds the clock of whoever wrote this last is before ours."""
+        return (status.updated_at - datetime.now(UTC)).total_seconds()
 
     async def all_end(self, *, seconds: float = 60) -> None:
         """Wait until every drop has its end, its event is out, and the work queues are empty."""
@@ -236,14 +240,14 @@ class World:
         lost = sum(job not in statuses or not statuses[job].published or not self.told[job] for job in self.ends)
         stuck = sum([sum(await self.kit.in_queue(name)) for name in WORK_QUEUES])
         parts = [upload.key async for upload in self.kit.store.uploads("")]
-        surplus = sum(len(keys - _kept_of(statuses.get(job))) for job, keys in kept.items())
+        surplus = sum(len(keys - _may_be_kept(statuses.get(job))) for job, keys in kept.items())
         doubled = sum(len(self.told[job]) > 1 or self._delivered_twice(statuses, kept, job) for job in self.ends)
         return Tally(len(self.ends), lost, doubled, stuck, surplus + len(parts), dict(self._wrong(statuses, kept)))
 
     def _delivered_twice(self, statuses: dict[JobRef, JobStatus], kept: dict[JobRef, set[str]], job: JobRef) -> bool:
         status = statuses.get(job)
         results = {key for key in kept.get(job, ()) if key.startswith(job.results_prefix)}
-        return status is not None and not results <= _kept_of(status)
+        return status is not None and not results <= _may_be_kept(status)
 
     def _wrong(self, statuses: dict[JobRef, JobStatus], kept: dict[JobRef, set[str]]) -> Iterator[tuple[str, str]]:
         for job, status in statuses.items():
@@ -269,10 +273,13 @@ def end_of(status: JobStatus) -> str:
             return str(failed.data.code)
 
 
-def _kept_of(status: JobStatus | None) -> set[str]:
-    """What is there of a job that has ended like this, and nothing else."""
-    if status is None:
-        return set()
+def _may_be_kept(status: JobStatus | None) -> set[str]:
+    """What may be there of a job that has ended like this: the record of a real run, too."""
+    return set() if status is None else _kept_of(status) | {status.ref.result_key(status.epoch, "run.json")}
+
+
+def _kept_of(status: JobStatus) -> set[str]:
+    """What must be there."""
     kept = {status.ref.manifest_key(status.flow), status.ref.status_key}
     if isinstance(status.outcome, CompletedOutcome):
         kept |= {file.key for file in status.outcome.data.files}

@@ -20,7 +20,7 @@ from events.status import CompletedOutcome, FailedOutcome, JobStatus, State
 MAX_STATUS_BYTES = 1024 * 1024
 JSON = "application/json"
 _ENDING_TRIES = 10
-# S3 tells when an object was written to the second.
+# S3 tells to the second when an object was written, and what time it is.
 _CLOCKS_DIFFER = timedelta(seconds=5)
 
 
@@ -140,7 +140,7 @@ class Ledger:
     async def read(self, job: JobRef) -> tuple[JobStatus, str] | None:
         """The job's status and its ETag, or None if nobody has claimed it yet."""
         try:
-            return await read_status(self._store, job)
+            return await read_status(self._store, job, now=self.now)
         except ValidationError as error:
             raise RuntimeError(f"status.json of {job} is not ours to read") from error
 
@@ -245,17 +245,22 @@ class Ledger:
         return await self._store.put_new(status.ref.status_key, _body(status), media_type=JSON)
 
 
-async def read_status(store: ObjectStore, job: JobRef) -> tuple[JobStatus, str] | None:
-    """The job's status and its ETag, or None; raises pydantic's ValidationError for one of another version."""
+async def read_status(
+    store: ObjectStore, job: JobRef, *, now: Callable[[], datetime] = utc_now
+) -> tuple[JobStatus, str] | None:
+    """The job's status and its ETag, or None; raises pydantic's ValidationError for one of another version.
+
+    Its claim ends when it should on the clock that ``now`` reads, whatever that and the holder's clock say.
+    """
     try:
         stored = await store.get(job.status_key, max_bytes=MAX_STATUS_BYTES)
     except ObjectMissing:
         return None
-    return _on_time(JobStatus.model_validate_json(stored.body), stored.last_modified), stored.etag
+    return _on_time(JobStatus.model_validate_json(stored.body), now() - stored.age), stored.etag
 
 
 def _on_time(status: JobStatus, written_at: datetime) -> JobStatus:
-    """A claim lasts from when the store was given it, whatever the clock of its holder says."""
+    """A claim lasts from when the store was given it: ``written_at`` on the clock of whoever reads this."""
     wrong_by = written_at - status.updated_at
     if status.state is not State.RUNNING or status.claim_expires_at is None or abs(wrong_by) < _CLOCKS_DIFFER:
         return status

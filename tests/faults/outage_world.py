@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 from kit import Kit, new_job, until
@@ -20,7 +21,7 @@ from pydantic import SecretStr
 from consumers.errors import OPERATOR_CODES
 from events.keys import Flow, JobRef, parse_job_key
 from events.notification import notification_of
-from events.results import CompletedEvent, FailedEvent, FailureCode, parse_event
+from events.results import CompletedEvent, FailedEvent, parse_event
 from events.status import CompletedOutcome, JobStatus
 from infra.provision import Stack
 from infra.settings import Settings
@@ -50,6 +51,11 @@ def outage_settings(endpoint_url: str, name: str, **changes: Any) -> Settings:
         stack=name,
         **quick | changes,
     )
+
+
+def own_name(request: pytest.FixtureRequest) -> str:
+    """Of a stack that no other test has."""
+    return f"outage-{crc32(request.node.nodeid.encode())}"
 
 
 # ---------------------------------------------------------------- workers
@@ -292,6 +298,6 @@ def tell(request: pytest.FixtureRequest, fault: str, *, runs: int, tally: Tally,
     try:
         table = request.getfixturevalue("fault_table")
     except pytest.FixtureLookupError:
-        print(f"\n{fault}: {runs} runs, {counts}, {seconds:.0f} s")  # noqa: T201
+        print(f"\n{fault}: {runs} runs, {counts}, {seconds:.0f} s")
     else:
         table(fault, runs=runs, seconds=seconds, **counts)

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kit import Kit, manifest_of, new_job, until
-from outage_world import COMPLETED, World, tell
+from kit import Kit, manifest_of, new_job
+from outage_world import World, outage_settings, own_name, tell
 from scripted_model import Reply, ScriptedModel
 from worker_process import worker_process
 
-from events.keys import Flow, JobRef
+from events.keys import JobRef
 from events.results import FailureCode
 from events.status import FailedOutcome
+from infra.provision import Stack, provision
+from infra.settings import Settings
 
 CODE = Reply("```python\nresult = df\n```")
 SCRATCH_BYTES = 3_000_000
@@ -25,8 +27,13 @@ OF_WORKBOOKS = "application/vnd.openxmlformats-officedocument.spreadsheetml.shee
 
 
 @pytest.fixture
-def endpoint_url(moto_endpoint: str) -> str:
-    return moto_endpoint
+def settings(moto_endpoint: str, request: pytest.FixtureRequest) -> Settings:
+    return outage_settings(moto_endpoint, own_name(request))
+
+
+@pytest.fixture
+def stack(settings: Settings) -> Stack:
+    return provision(settings)
 
 
 def on_a_small_disk(scratch: Path) -> list[str]:

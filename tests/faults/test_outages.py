@@ -7,13 +7,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from signal import SIGKILL
 from typing import Any
-from zlib import crc32
 
 import pytest
 from kit import until
 from outage_cloud import Cloud, breakable_cloud
 from outage_proxy import FAIR, Proxy, Weather, proxy_before
-from outage_world import COMPLETED, Worker, Workers, World, outage_settings, tell, worker_forks
+from outage_world import COMPLETED, Worker, Workers, World, outage_settings, own_name, tell, worker_forks
 
 from events.results import FailureCode
 from events.status import JobStatus
@@ -34,7 +33,7 @@ def cloud() -> Iterator[Cloud]:
 
 @pytest.fixture
 def settings(cloud: Cloud, request: pytest.FixtureRequest) -> Settings:
-    return outage_settings(cloud.endpoint_url, f"outage-{crc32(request.node.name.encode())}")
+    return outage_settings(cloud.endpoint_url, own_name(request))
 
 
 @pytest.fixture
@@ -258,7 +257,7 @@ async def test_an_endpoint_that_refuses_everything_for_a_while_loses_and_doubles
     ids=["refused", "reset"],
 )
 async def test_calls_that_fail_now_and_then_lose_and_double_nothing(
-    world: World, workers: Workers, proxy: Proxy, clock: Clock, is_long: bool, fault: str, weather: Weather
+    world: World, workers: Workers, proxy: Proxy, clock: Clock, *, is_long: bool, fault: str, weather: Weather
 ):
     start_behind(proxy, world, workers)
     rounds = 20 if is_long else 2
@@ -283,7 +282,7 @@ async def test_an_endpoint_that_is_slow_loses_and_doubles_nothing(
 ):
     slow = 3 if is_long else 0.5
     # A claim must outlast its own renewal, as the defaults do.
-    start_behind(proxy, world, workers, claim_seconds=5 * slow, visibility_seconds=10 * slow)
+    start_behind(proxy, world, workers, claim_seconds=5 * slow, visibility_seconds=round(10 * slow))
 
     @asynccontextmanager
     async def crawling() -> AsyncIterator[None]:

@@ -13,9 +13,19 @@ from typing import Any
 import pytest
 from kit import until
 from outage_cloud import Cloud, breakable_cloud
-from outage_world import COMPLETED, WORK_QUEUES, Tally, Worker, Workers, World, end_of, outage_settings, tell, worker_forks
+from outage_world import (
+    COMPLETED,
+    WORK_QUEUES,
+    Tally,
+    Worker,
+    Workers,
+    World,
+    end_of,
+    outage_settings,
+    tell,
+    worker_forks,
+)
 
-from events.keys import JobRef
 from events.results import FailureCode
 from infra.provision import Stack, provision
 from infra.settings import Settings
@@ -124,7 +134,7 @@ async def test_many_drops_end_once_each_while_workers_are_killed(
     tally = await world.tally()
     tell(request, "soak", runs=1, tally=tally, seconds=seconds)
     hit = await hit_too_often(world)
-    print(summary(tally, mortals.died, hit, seconds))  # noqa: T201 - the soak's own numbers
+    print(summary(tally, mortals.died, hit, seconds))
 
     assert tally.is_clean, tally
     assert len(world.ends) == len(kinds)

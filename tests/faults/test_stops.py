@@ -16,14 +16,15 @@ from urllib.error import URLError
 import pytest
 from kit import Kit, until
 from localstack_server import free_port
-from outage_world import Workers, World, worker_forks
+from outage_world import Workers, World, outage_settings, own_name, worker_forks
 from scripted_model import Reply, ScriptedModel
 from worker_process import worker_process
 
 from events.keys import JobRef
 from events.status import JobStatus, State
+from infra.provision import Stack, provision
+from infra.settings import Settings
 
-VISIBILITY_SECONDS = 4
 INTERRUPTED = 130
 
 
@@ -39,14 +40,19 @@ class GatedModel(ScriptedModel):
         self.gate.wait(60)
         return step
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         self.gate.set()
         super().__exit__(*error)
 
 
 @pytest.fixture
-def endpoint_url(moto_endpoint: str) -> str:
-    return moto_endpoint
+def settings(moto_endpoint: str, request: pytest.FixtureRequest) -> Settings:
+    return outage_settings(moto_endpoint, own_name(request))
+
+
+@pytest.fixture
+def stack(settings: Settings) -> Stack:
+    return provision(settings)
 
 
 @pytest.fixture
@@ -91,9 +97,8 @@ async def status_of(kit: Kit, job: JobRef) -> JobStatus:
 
 async def finish_by_another(kit: Kit, world: World, others: Workers) -> None:
     """What is left is visible soon, and done by another worker."""
-    settings = kit.settings.model_copy(update={"visibility_seconds": VISIBILITY_SECONDS})
-    others.start(settings, kit.stack)
-    await world.all_end(seconds=VISIBILITY_SECONDS + 10)
+    others.start(kit.settings, kit.stack)
+    await world.all_end(seconds=kit.settings.visibility_seconds + 16)
     tally = await world.tally()
 
     assert tally.is_clean, tally
@@ -139,7 +144,7 @@ async def test_a_job_that_does_not_end_in_the_drain_time_is_given_back_and_that_
 
 @pytest.mark.parametrize(("first", "second"), [(SIGTERM, SIGINT), (SIGINT, SIGTERM)])
 async def test_a_second_signal_gives_running_jobs_back_at_once(
-    kit: Kit, model: GatedModel, others: Workers, tmp_path: Path, first: Signals, second: Signals
+    kit: Kit, model: GatedModel, others: Workers, *, tmp_path: Path, first: Signals, second: Signals
 ):
     world, log = World(kit), tmp_path / "log"
     with worker_process(kit.settings, model.base_url, log, DROPCHUTE_DRAIN_SECONDS="600") as worker:

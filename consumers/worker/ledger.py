@@ -262,7 +262,7 @@ async def read_status(
 def _on_time(status: JobStatus, written_at: datetime) -> JobStatus:
     """A claim lasts from when the store was given it: ``written_at`` on the clock of whoever reads this."""
     wrong_by = written_at - status.updated_at
-    if status.state is not State.RUNNING or status.claim_expires_at is None or abs(wrong_by) < _CLOCKS_DIFFER:
+    if status.claim_expires_at is None or abs(wrong_by) < _CLOCKS_DIFFER:
         return status
     return status.model_copy(update={"claim_expires_at": status.claim_expires_at + wrong_by})
 

@@ -28,6 +28,16 @@ from infra.settings import Settings
 INTERRUPTED = 130
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    is_long = metafunc.config.getoption("--long")
+    if "number" in metafunc.fixturenames:
+        metafunc.parametrize("number", [SIGTERM, SIGINT] if is_long else [SIGTERM])
+    if "second" in metafunc.fixturenames:
+        metafunc.parametrize(
+            ("first", "second"), [(SIGINT, SIGTERM), (SIGTERM, SIGINT)] if is_long else [(SIGINT, SIGTERM)]
+        )
+
+
 class GatedModel(ScriptedModel):
     """Answers only after ``gate`` is set."""
 
@@ -104,7 +114,6 @@ async def finish_by_another(kit: Kit, world: World, others: Workers) -> None:
     assert tally.is_clean, tally
 
 
-@pytest.mark.parametrize("number", [SIGTERM, SIGINT])
 async def test_a_running_job_ends_in_the_drain_time_and_nothing_new_begins(
     kit: Kit, model: GatedModel, others: Workers, tmp_path: Path, number: Signals
 ):
@@ -124,7 +133,6 @@ async def test_a_running_job_ends_in_the_drain_time_and_nothing_new_begins(
     await finish_by_another(kit, world, others)
 
 
-@pytest.mark.parametrize("number", [SIGTERM, SIGINT])
 async def test_a_job_that_does_not_end_in_the_drain_time_is_given_back_and_that_is_no_attempt(
     kit: Kit, model: GatedModel, others: Workers, tmp_path: Path, number: Signals
 ):
@@ -142,7 +150,6 @@ async def test_a_job_that_does_not_end_in_the_drain_time_is_given_back_and_that_
     assert (ended.state, ended.epoch, ended.attempts) == (State.COMPLETED, 2, 1)
 
 
-@pytest.mark.parametrize(("first", "second"), [(SIGTERM, SIGINT), (SIGINT, SIGTERM)])
 async def test_a_second_signal_gives_running_jobs_back_at_once(
     kit: Kit, model: GatedModel, others: Workers, *, tmp_path: Path, first: Signals, second: Signals
 ):

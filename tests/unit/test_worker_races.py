@@ -4,6 +4,7 @@ import asyncio
 import json
 from datetime import timedelta
 
+import pytest
 import virtual_time
 from simulation import undisturbed
 from world import CLAIM_SECONDS, POLICY, World

@@ -7,7 +7,7 @@ connection errors that outlast the adapter's own retries become ``Transient``.
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -21,11 +21,12 @@ JsonObject = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """A whole small object."""
+    """A whole small object; how old it was when it was read, on the store's own clock."""
 
     body: bytes
     etag: str
     last_modified: datetime
+    age: timedelta
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -88,6 +89,12 @@ async def _after(*parts: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byt
 # ---------------------------------------------------------------- down
 
 
+def _date_of(reply: "GetObjectOutputTypeDef") -> datetime:
+    """What time it is on the server: RFC 9110, section 6.6.1. A server without a clock need not say."""
+    date = reply["ResponseMetadata"]["HTTPHeaders"].get("date")
+    return parsedate_to_datetime(date) if date else datetime.now(UTC)
+
+
 class S3Body:
     """An open object: facts first, then the bytes, once, in order. ETags as S3 writes them, in quotes.
 
@@ -99,6 +106,8 @@ class S3Body:
     size: int
     etag: str
     last_modified: datetime
+    age: timedelta
+    """From when it was written to when it was asked for, on S3's clock; to the second."""
     version_id: str | None
     crc32: str | None
 
@@ -116,6 +125,7 @@ class S3Body:
         self.size = reply["ContentLength"]
         self.etag = reply["ETag"]
         self.last_modified = reply["LastModified"]
+        self.age = _date_of(reply) - self.last_modified
         self.version_id = reply.get("VersionId")
         # A composite checksum is one of the parts' checksums, not of the bytes.
         self.crc32 = reply.get("ChecksumCRC32") if reply.get("ChecksumType") == "FULL_OBJECT" else None

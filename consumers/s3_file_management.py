@@ -2,21 +2,25 @@
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import os
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import structlog
 
+from consumers.errors import Transient
 from consumers.ports import ObjectStore
 from consumers.uncancelled import uncancelled
 from events.keys import JobRef
+from events.results import FailureCode
 
 _PREFIX = "dropchute-worker-"
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 log = structlog.get_logger(__name__)
 
@@ -53,12 +57,27 @@ class Scratch:
 
     @contextlib.asynccontextmanager
     async def of(self, job: JobRef) -> AsyncIterator[Path]:
-        """A folder of this job's own; gone afterwards, whatever happened in it."""
-        folder = Path(tempfile.mkdtemp(prefix=f"{job.job_id}-", dir=self.folder))
-        try:
-            yield folder
-        finally:
-            await uncancelled(_remove(folder))
+        """A folder of this job's own; gone afterwards, whatever happened in it.
+
+        Raises:
+            Transient: the disk is full; others give back what they hold, and other workers have room.
+        """
+        with _room_on(self.folder):
+            folder = Path(tempfile.mkdtemp(prefix=f"{job.job_id}-", dir=self.folder))
+            try:
+                yield folder
+            finally:
+                await uncancelled(_remove(folder))
+
+
+@contextlib.contextmanager
+def _room_on(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise Transient(FailureCode.INTERNAL, f"There is no room below {folder}: {error.strerror}.") from error
 
 
 def _locked(folder: Path, exits: contextlib.ExitStack) -> bool:

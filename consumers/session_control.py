@@ -53,7 +53,11 @@ class SessionControl:
             return Completed()
         ended = await self._end(control.job, "The request was cancelled.", bury)
         if ended is not None:
-            await self.finish.take_back(ended[0], bury)
+            claim, held_until = ended
+            await self.finish.take_back(claim, bury)
+            if held_until is None and not owes_a_sheet(claim.status) and await self._flow_of(control.job) is None:
+                # Its session was closed meanwhile: nothing is kept of it, not even how it ended.
+                await self.store.delete([control.job.status_key])
         await self.store.delete([control.job.cancel_key])
         return Completed()
 

@@ -159,7 +159,7 @@ class S3ObjectStore:
                 read += chunk
                 if len(read) > max_bytes:
                     break
-        return StoredObject(bytes(read[: max_bytes + 1]), body.etag, body.last_modified)
+        return StoredObject(bytes(read[: max_bytes + 1]), body.etag, body.last_modified, body.age)
 
     async def _delete_batch(self, keys: Sequence[str]) -> None:
         reply = await retried(

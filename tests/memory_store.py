@@ -26,7 +26,7 @@ class MemoryStore:
         if key not in self.objects:
             raise ObjectMissing(key)
         body, at = self.objects[key]
-        return StoredObject(body[: max_bytes + 1], _etag(body), at)
+        return StoredObject(body[: max_bytes + 1], _etag(body), at, self._now() - at)
 
     @asynccontextmanager
     async def open(self, key, *, version_id=None):

@@ -31,7 +31,7 @@ def ministack() -> Iterator[str]:
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [program],
-                env=_environment(port, folder),
+                env=environment(port, folder),
                 cwd=folder,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -50,7 +50,8 @@ def install() -> Path:
     return installed(f"ministack-{VERSION}", wanted, fingerprint=LOCK.read_bytes())
 
 
-def _environment(port: int, folder: str) -> dict[str, str]:
+def environment(port: int, folder: str) -> dict[str, str]:
+    """What a MiniStack is told that lives in this folder."""
     # Nothing is inherited but the path: MiniStack reads dozens of variables.
     return {
         "PATH": os.environ["PATH"],

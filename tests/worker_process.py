@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,8 +11,10 @@ from infra.settings import Settings
 
 
 @contextmanager
-def worker_process(settings: Settings, base_url: str, log: Path, **more: str) -> Iterator[subprocess.Popen[bytes]]:
-    """The real command, in a process of its own; ``more`` adds to its environment."""
+def worker_process(
+    settings: Settings, base_url: str, log: Path, *, inside: Sequence[str] = (), **more: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The real command, in a process of its own; ``more`` adds to its environment, ``inside`` comes before it."""
     assert settings.aws_endpoint_url is not None
     environment = {
         "PATH": os.environ["PATH"],
@@ -32,7 +34,7 @@ def worker_process(settings: Settings, base_url: str, log: Path, **more: str) ->
     }
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "infra.cli.app", "worker"], env=environment, stdout=output, stderr=output
+            [*inside, sys.executable, "-m", "infra.cli.app", "worker"], env=environment, stdout=output, stderr=output
         )
         try:
             yield process

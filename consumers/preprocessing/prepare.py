@@ -3,7 +3,8 @@
 import asyncio
 import base64
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -132,21 +133,27 @@ class _Reading:
     async def read(self, entry: FileUploadMetadata) -> tuple[FileReport, Path]:
         output = self.scratch / f"read-{entry.index}"
         output.mkdir()
-        content = self._verified(entry)
-        if not needs_staging(entry.extension, entry.type):
-            report = await self._run(entry, output, stream=content)
-        else:
-            staged = self.scratch / f"upload-{entry.index}"
-            try:
-                await _write(content, staged)
-                report = await self._run(entry, output, staged=staged)
-            finally:
-                staged.unlink(missing_ok=True)
+        # Whoever reads it may stop half-way; its connection must not stay open until somebody tidies up.
+        async with aclosing(self._verified(entry)) as content:
+            if not needs_staging(entry.extension, entry.type):
+                report = await self._run(entry, output, stream=content)
+            else:
+                report = await self._run_staged(entry, output, content)
         try:
             return FileReport.model_validate(report.value), output
         except ValidationError as error:
             log.warning("prepare.bad_report", file=entry.index, reason=str(error)[:500])
             raise _unreadable(entry) from error
+
+    async def _run_staged(
+        self, entry: FileUploadMetadata, output: Path, content: AsyncIterator[bytes]
+    ) -> SandboxReport:
+        staged = self.scratch / f"upload-{entry.index}"
+        try:
+            await _write(content, staged)
+            return await self._run(entry, output, staged=staged)
+        finally:
+            staged.unlink(missing_ok=True)
 
     async def _run(
         self,
@@ -187,19 +194,20 @@ class _Reading:
             log.warning("prepare.reader_failed", file=entry.index, reason=str(error), printed=error.printed[-2000:])
             raise _unreadable(entry) from error
 
-    async def _verified(self, entry: FileUploadMetadata) -> AsyncIterator[bytes]:
+    async def _verified(self, entry: FileUploadMetadata) -> AsyncGenerator[bytes, None]:
         """The file's bytes; raises file_changed where they are not the ones that the manifest speaks of."""
         size, crc = 0, 0
-        async for chunk in self._content(entry):
-            size += len(chunk)
-            crc = zlib.crc32(chunk, crc)
-            yield chunk
+        async with aclosing(self._content(entry)) as chunks:
+            async for chunk in chunks:
+                size += len(chunk)
+                crc = zlib.crc32(chunk, crc)
+                yield chunk
         if size != entry.size:
             raise _changed(entry, f"it has {size:,} bytes, not {entry.size:,}")
         if entry.crc32 is not None and base64.b64decode(entry.crc32) != crc.to_bytes(4, "big"):
             raise _changed(entry, "its CRC32 differs")
 
-    async def _content(self, entry: FileUploadMetadata) -> AsyncIterator[bytes]:
+    async def _content(self, entry: FileUploadMetadata) -> AsyncGenerator[bytes, None]:
         if entry.s3_key is None:
             yield self.manifest.inline_part(entry.index).data
             return

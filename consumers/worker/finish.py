@@ -29,23 +29,25 @@ class Finish:
         self._sheets = sheets
         self._link_seconds = link_seconds
 
-    async def __call__(self, claim: Claim, bury: Bury) -> None:
+    async def __call__(self, claim: Claim, bury: Bury, *, cause: str | None = None) -> None:
         """publish → dead letter → mark published → remove what is not kept → take back what a failed job wrote.
+
+        ``cause`` is what the operator should know beyond the uploader's sentence, where that is known.
 
         Raises:
             Transient: something cannot be reached now; asking again goes on where this stopped.
         """
-        await self.conclude(claim, bury)
+        await self.conclude(claim, bury, cause=cause)
         await self.take_back(claim, bury)
 
-    async def conclude(self, claim: Claim, bury: Bury) -> None:
+    async def conclude(self, claim: Claim, bury: Bury, *, cause: str | None = None) -> None:
         """All but what the job may owe a spreadsheet."""
         if not claim.status.published:
-            await self._tell(claim, bury)
+            await self._tell(claim, bury, cause)
         kept = claim.epoch if isinstance(claim.status.outcome, CompletedOutcome) else None
         await remove_all_but(self._store, claim.job, epoch=kept, appended=not owes_a_sheet(claim.status))
 
-    async def _tell(self, claim: Claim, bury: Bury) -> None:
+    async def _tell(self, claim: Claim, bury: Bury, cause: str | None) -> None:
         ended = claim.status
         try:
             await self._events.publish(await self._with_links(ended.end_event(), ended.accepted_at, claim.now()))
@@ -53,7 +55,9 @@ class Finish:
             log.warning("job.event_refused", job=str(claim.job), message=error.message)
             await bury(letter_of(ended, FailureCode.INTERNAL, f"The terminal event was refused: {error.message}"))
         if isinstance(ended.outcome, FailedOutcome) and ended.outcome.data.code in OPERATOR_CODES:
-            await bury(letter_of(ended, ended.outcome.data.code, ended.outcome.data.message))
+            message = ended.outcome.data.message
+            reason = message if cause is None else f"{message} The cause: {cause}"
+            await bury(letter_of(ended, ended.outcome.data.code, reason))
         try:
             await claim.mark_published()
         except ClaimLost:

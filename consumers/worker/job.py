@@ -34,6 +34,7 @@ from events.results import FailureCode, Stage, event_of
 from events.status import CompletedOutcome, FailedOutcome
 
 MANIFEST_GONE = "The request was removed before it was answered. Drop the files again to have it answered."
+NO_WORD = "Every attempt was broken off by an error that nobody foresaw, or with its worker: see the workers' logs."
 MAX_TEXT_CHARS = 10_000
 MAX_NOTES = 200
 MAX_NOTE_CHARS = 500
@@ -97,9 +98,10 @@ class JobTransaction:
             claim = await self._ledger.claim(key, stage=FIRST_STAGE, detail="Reading the request.")
         except HeldElsewhere as held:
             return Released(held.wait_seconds)
+        cause = None
         if not claim.status.is_terminal:
             try:
-                await self._attempt(claim)
+                cause = await self._attempt(claim)
             except ClaimLost:
                 log.warning("job.claim_lost", job=str(claim.job), epoch=claim.epoch)
                 await self._discard_results(claim)
@@ -114,7 +116,7 @@ class JobTransaction:
                 stopped = isinstance(error, asyncio.CancelledError) and self._stopping()
                 await uncancelled(self._abandon(claim, counts=not stopped))
                 raise
-        await self._finish(claim, bury)
+        await self._finish(claim, bury, cause=cause)
         failed = isinstance(claim.status.outcome, FailedOutcome)
         if failed and not owes_a_sheet(claim.status) and await self._is_removed(key):
             await self._store.delete([claim.job.status_key])
@@ -128,15 +130,19 @@ class JobTransaction:
             return True
         return False
 
-    async def _attempt(self, claim: Claim) -> None:
-        """Work up to the terminal write, completed or failed; raises what is worth another attempt."""
+    async def _attempt(self, claim: Claim) -> str | None:
+        """Work up to the terminal write, completed or failed; raises what is worth another attempt.
+
+        Returns why the job was given up, in words for the operator.
+        """
         progress = Progress(claim, self._events)
         attempts = claim.status.attempts
         log.info("job.claimed", job=str(claim.job), epoch=claim.epoch, attempt=attempts)
         try:
             if attempts > self._policy.attempts:
-                # The attempts before ended without a word: they may have taken their workers with them.
-                raise _given_up(FailureCode.INTERNAL)
+                # They may have taken their workers with them.
+                await self._fail(claim, _given_up(FailureCode.INTERNAL), progress.stage)
+                return NO_WORD
             keeper = claim.keep(every_seconds=self._policy.heartbeat_seconds)
             await while_kept(keeper, self._work(claim, progress), name=f"job {claim.job}")
         except Permanent as error:
@@ -146,6 +152,8 @@ class JobTransaction:
                 raise
             log.warning("job.given_up", job=str(claim.job), code=error.code, message=error.message)
             await self._fail(claim, _given_up(error.code), progress.stage)
+            return error.message
+        return None
 
     async def _work(self, claim: Claim, progress: Progress) -> None:
         manifest, stored = await self._read_manifest(claim)

@@ -22,7 +22,7 @@ JSON = "application/json"
 _ENDING_TRIES = 10
 # Somebody else writes just now.
 _A_MOMENT_SECONDS = 1
-# S3 tells when an object was written to the second.
+# S3 tells to the second when an object was written, and what time it is.
 _CLOCKS_DIFFER = timedelta(seconds=5)
 
 
@@ -151,7 +151,7 @@ class Ledger:
     async def read(self, job: JobRef) -> tuple[JobStatus, str] | None:
         """The job's status and its ETag, or None if nobody has claimed it yet."""
         try:
-            return await read_status(self._store, job)
+            return await read_status(self._store, job, now=self.now)
         except ValidationError as error:
             raise RuntimeError(f"status.json of {job} is not ours to read") from error
 
@@ -257,19 +257,24 @@ class Ledger:
         return await self._store.put_new(status.ref.status_key, _body(status), media_type=JSON)
 
 
-async def read_status(store: ObjectStore, job: JobRef) -> tuple[JobStatus, str] | None:
-    """The job's status and its ETag, or None; raises pydantic's ValidationError for one of another version."""
+async def read_status(
+    store: ObjectStore, job: JobRef, *, now: Callable[[], datetime] = utc_now
+) -> tuple[JobStatus, str] | None:
+    """The job's status and its ETag, or None; raises pydantic's ValidationError for one of another version.
+
+    Its claim ends when it should on the clock that ``now`` reads, whatever that and the holder's clock say.
+    """
     try:
         stored = await store.get(job.status_key, max_bytes=MAX_STATUS_BYTES)
     except ObjectMissing:
         return None
-    return _on_time(JobStatus.model_validate_json(stored.body), stored.last_modified), stored.etag
+    return _on_time(JobStatus.model_validate_json(stored.body), now() - stored.age), stored.etag
 
 
 def _on_time(status: JobStatus, written_at: datetime) -> JobStatus:
-    """A claim lasts from when the store was given it, whatever the clock of its holder says."""
+    """A claim lasts from when the store was given it: ``written_at`` on the clock of whoever reads this."""
     wrong_by = written_at - status.updated_at
-    if status.state is not State.RUNNING or status.claim_expires_at is None or abs(wrong_by) < _CLOCKS_DIFFER:
+    if status.claim_expires_at is None or abs(wrong_by) < _CLOCKS_DIFFER:
         return status
     return status.model_copy(update={"claim_expires_at": status.claim_expires_at + wrong_by})
 

@@ -161,6 +161,7 @@ async def test_a_transient_error_is_tried_three_times_and_then_told(kit: Kit):
     assert status.outcome is not None
     assert status.outcome.data.model_dump()["code"] == FailureCode.MODEL_UNREACHABLE
     assert [letter.attempts for letter in kit.letters] == [3]
+    assert kit.letters[0].reason.endswith("The cause: no answer")
     assert not await kit.keys(key.job.results_prefix)
 
 

@@ -1,6 +1,7 @@
 """Temporary files of jobs and workers: where they live, and that they go."""
 
 import asyncio
+import errno
 import multiprocessing
 import multiprocessing.synchronize
 import os
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from kit import new_job
 
+from consumers.errors import Transient
 from consumers.s3_file_management import Scratch
 
 
@@ -28,6 +30,15 @@ async def test_a_failing_job_s_folder_is_gone_too(tmp_path: Path):
         with pytest.raises(ZeroDivisionError):
             async with scratch.of(new_job()):
                 raise ZeroDivisionError
+
+        assert list(scratch.folder.iterdir()) == []
+
+
+async def test_a_full_disk_is_worth_another_try_and_says_so(tmp_path: Path):
+    async with Scratch(tmp_path) as scratch:
+        with pytest.raises(Transient, match=r"no room.*No space left on device"):
+            async with scratch.of(new_job()):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
         assert list(scratch.folder.iterdir()) == []
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 from datetime import timedelta
 
+import pytest
 import virtual_time
 from simulation import undisturbed
 from world import CLAIM_SECONDS, POLICY, World
@@ -179,6 +180,24 @@ def test_a_claim_by_a_clock_that_is_behind_is_not_taken_from_its_holder():
         except HeldElsewhere:
             return
         raise AssertionError("a live claim was taken over")
+
+    tell(story)
+
+
+@pytest.mark.parametrize("skew", [7200, -7200])
+def test_whoever_s_clock_is_wrong_takes_no_live_claim_and_a_dead_one_in_time(skew):
+    async def story(scene):
+        key, wrong = await scene.drop(), scene.ledger("wrong", skew=skew)
+        await scene.ledger("right").claim(key)
+        try:
+            await wrong.claim(key)
+        except HeldElsewhere as held:
+            wait = (held.until - wrong.now()).total_seconds()
+        await asyncio.sleep(CLAIM_SECONDS + 1)
+        taken = await wrong.claim(key)
+
+        assert 0 < wait <= CLAIM_SECONDS
+        assert taken.epoch == 2
 
     tell(story)
 

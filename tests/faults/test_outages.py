@@ -174,6 +174,7 @@ async def test_a_frozen_endpoint_loses_and_doubles_nothing(
     await clock.check("endpoint frozen", world, runs=rounds)
 
 
+@pytest.mark.long
 async def test_a_restarted_endpoint_loses_and_doubles_nothing(
     world: World, workers: Workers, cloud: Cloud, clock: Clock, is_long: bool
 ):
@@ -213,6 +214,7 @@ def start_behind(proxy: Proxy, world: World, workers: Workers, **changes: Any) -
     return [workers.start(settings, world.kit.stack) for _ in range(2)]
 
 
+@pytest.mark.long
 async def test_an_endpoint_that_is_not_there_for_a_while_loses_and_doubles_nothing(
     world: World, workers: Workers, proxy: Proxy, clock: Clock, is_long: bool
 ):
@@ -283,6 +285,7 @@ async def test_calls_that_fail_now_and_then_lose_and_double_nothing(
     assert proxy.failed > 5
 
 
+@pytest.mark.long
 async def test_an_endpoint_that_is_slow_loses_and_doubles_nothing(
     world: World, workers: Workers, proxy: Proxy, clock: Clock, is_long: bool
 ):
@@ -305,7 +308,7 @@ async def test_an_endpoint_that_is_slow_loses_and_doubles_nothing(
 # ---------------------------------------------------------------- queues
 
 
-@pytest.mark.parametrize("queue", ["results", "dead_letters"])
+@pytest.mark.parametrize("queue", ["results", pytest.param("dead_letters", marks=pytest.mark.long)])
 async def test_a_queue_that_is_missing_for_a_while_has_everything_in_the_end(
     world: World, workers: Workers, clock: Clock, queue: str
 ):
@@ -364,6 +367,7 @@ async def test_a_clock_that_jumps_under_a_job_gives_the_job_to_nobody_else(
     assert sorted(workers.runs()) == sorted(f"{job} 1" for job in world.ends)
 
 
+@pytest.mark.long
 async def test_what_a_worker_with_a_wrong_clock_held_when_it_was_killed_is_soon_another_s(
     world: World, workers: Workers, clock: Clock, jump: float
 ):

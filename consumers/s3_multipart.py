@@ -6,7 +6,7 @@ Source: S3 user guide, "Amazon S3 multipart upload limits".
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import datetime
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -193,8 +193,7 @@ async def _begin(client: "S3Client", bucket: str, key: str, media_type: str) -> 
     finally:
         if attempts > 1:
             # The tries whose replies got lost may have begun uploads too.
-            with suppress(ClientError, BotoCoreError, TimeoutError):
-                await _abort_others(client, bucket, key, upload_id)
+            await _abort_others(client, bucket, key, upload_id)
     return upload_id
 
 

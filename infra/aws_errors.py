@@ -10,18 +10,30 @@ from consumers.errors import JobError, Permanent, Transient
 from events.results import FailureCode
 
 # Mistakes around us that an operator can mend, after which the same job succeeds: rights, keys, names.
-# S3 and SQS report them with status 401 or 403, or with one of these.
+# S3 and SQS report them with status 401 or 403, or with one of these. Source: SQS API reference, "Common Errors".
 OPERATOR_CODES = frozenset(
     {
+        "AccessDenied",
+        "AccessDeniedException",
         "ConditionalRequestConflict",
         "ExpiredToken",
+        "ExpiredTokenException",
+        "IncompleteSignature",
+        "InvalidClientTokenId",
+        "InvalidSecurity",
         "InvalidToken",
         "NoSuchBucket",
         "NonExistentQueue",
+        "NotAuthorized",
         "OperationAborted",
+        "OptInRequired",
         "OverLimit",
         "QueueDoesNotExist",
+        "RequestExpired",
+        "RequestTimeTooSkewed",
+        "SignatureDoesNotMatch",
         "TokenRefreshRequired",
+        "UnrecognizedClientException",
     }
 )
 

@@ -1,8 +1,9 @@
 """Settings: read once from the environment (and ``.env``), frozen, passed on."""
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import AliasChoices, Field, PositiveFloat, PositiveInt, SecretStr
+from pydantic import AliasChoices, Field, PositiveFloat, PositiveInt, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 GIB = 1024**3
@@ -102,6 +103,15 @@ class Settings(BaseSettings):
     # The sandbox.
     sandbox_wall_seconds: PositiveFloat = 60
     sandbox_memory_bytes: PositiveInt = 2 * GIB
+
+    @model_validator(mode="after")
+    def _claims_outlast_heartbeats(self) -> Self:
+        if self.claim_seconds < 3 * self.heartbeat_seconds:
+            raise ValueError(
+                "DROPCHUTE_CLAIM_SECONDS must be at least three times DROPCHUTE_HEARTBEAT_SECONDS, "
+                "or a running job loses its claim"
+            )
+        return self
 
     @property
     def links_endpoint_url(self) -> str | None:

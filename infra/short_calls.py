@@ -44,9 +44,8 @@ _SIGNATURES = frozenset({"v4", "s3v4"})
 # The SDK sends a body piece by piece, after S3 has agreed to take it. A small one may go out at once.
 _SMALL_BODY_BYTES = 64 * 1024
 # S3 has done nothing then, and the SDK knows how to find the bucket's region.
-_ELSEWHERE = frozenset(
-    {"301", "307", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect"}
-)
+_REDIRECTS, _REDIRECTED = frozenset({301, 302, 307}), "redirected"
+_ELSEWHERE = frozenset({"AuthorizationHeaderMalformed", "IllegalLocationConstraintException", _REDIRECTED})
 
 
 def use_short_calls(session: AioSession) -> None:
@@ -190,4 +189,6 @@ class _ShortCalls(AioBaseClient):
         )
         if answer["status_code"] < 300:
             return parsed, None
+        if answer["status_code"] in _REDIRECTS:
+            return parsed, _REDIRECTED
         return parsed, context.get("error_code_override") or parsed.get("Error", {}).get("Code", "")

@@ -154,10 +154,7 @@ def _pollers(settings: Settings, stack: Stack, parts: _Parts) -> list[Poller]:
     turn_seconds = wait_seconds if room.jobs >= len(flows) else min(1, wait_seconds)
     return [
         poller(CONTROL_QUEUE, CONTROL_LANES, wait_seconds=wait_seconds),
-        *(
-            poller(flow, settings.lanes, wait_seconds=turn_seconds, within=together, bytes_at_once=bytes_at_once)
-            for flow in flows
-        ),
+        *(poller(flow, settings.lanes, wait_seconds=turn_seconds, within=together) for flow in flows),
     ]
 
 
@@ -176,6 +173,7 @@ def _handler(settings: Settings, stack: Stack, parts: _Parts, bytes_at_once: Byt
         policy=JobPolicy(
             attempts=settings.job_attempts,
             seconds=settings.job_seconds,
+            drop_bytes=settings.max_drop_bytes,
             heartbeat_seconds=settings.heartbeat_seconds,
             retry_base_seconds=settings.retry_base_seconds,
         ),

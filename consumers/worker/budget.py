@@ -1,8 +1,12 @@
 """Budgets: what a worker has of something, given out in the order of asking; nothing is fetched beyond it."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+
+# So many small drops need as much as all that there is.
+_SMALL = 64
+_ASKED_EACH_SECONDS = 1
 
 
 class Lanes:
@@ -41,35 +45,58 @@ class Lanes:
         self._freed.set()
 
 
+class NoRoom(Exception):
+    """There are not so many bytes free, and it is not worth waiting for them here."""
+
+
 class ByteBudget:
-    """So many bytes of uploaded files at once. Who asks for more than all of it has it to himself."""
+    """So many bytes of uploaded files at once. Who asks for more than all of it has it to himself.
+
+    A small drop is not counted: it need not wait behind a large one. Of the large ones one waits, and every
+    byte that is given back is kept for it; whoever comes meanwhile finds no room.
+    """
 
     def __init__(self, total: int) -> None:
         self._total = total
         self._free = total
-        self._turn = asyncio.Lock()
+        self._waiting = False
         self._freed = asyncio.Event()
 
     def has(self, size: int) -> bool:
         """Whether that much would be given at once."""
-        return not self._turn.locked() and min(size, self._total) <= self._free
+        return self._is_small(size) or (not self._waiting and min(size, self._total) <= self._free)
 
     @asynccontextmanager
-    async def hold(self, size: int) -> AsyncIterator[None]:
-        """Wait for so many bytes, behind all who asked before: a large drop is not overtaken for ever."""
-        held = min(size, self._total)
-        async with self._turn:
-            while self._free < held:
-                self._freed.clear()
-                await self._freed.wait()
-            self._free -= held
+    async def hold(self, size: int, *, unless: Callable[[], bool] = lambda: False) -> AsyncIterator[None]:
+        """Wait for so many bytes, and have them until the block ends.
+
+        Raises:
+            NoRoom: another one waits already; or ``unless`` came to hold, which is asked each second.
+        """
+        held = 0 if self._is_small(size) else min(size, self._total)
+        if not self.has(size):
+            await self._wait_for(held, unless)
+        self._free -= held
         try:
             yield
         finally:
             self._free += held
             self._freed.set()
 
-    async def nobody_waits(self) -> None:
-        """Return once all who have asked hold what they asked for."""
-        async with self._turn:
-            return
+    async def _wait_for(self, size: int, unless: Callable[[], bool]) -> None:
+        if self._waiting:
+            raise NoRoom
+        self._waiting = True
+        try:
+            while self._free < size:
+                if unless():
+                    raise NoRoom
+                self._freed.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_ASKED_EACH_SECONDS):
+                        await self._freed.wait()
+        finally:
+            self._waiting = False
+
+    def _is_small(self, size: int) -> bool:
+        return size <= self._total // _SMALL

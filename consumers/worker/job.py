@@ -9,7 +9,7 @@ import asyncio
 import random
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -17,11 +17,11 @@ from typing import Protocol
 import structlog
 
 from consumers.drop import Answer, Drop
-from consumers.errors import ClaimLost, HeldElsewhere, ObjectMissing, Permanent, Transient
+from consumers.errors import ClaimLost, HeldElsewhere, JobError, ObjectMissing, Permanent, Transient
 from consumers.ports import EventSink, ObjectStore, Report, StoredObject
 from consumers.s3_file_management import remove_results, remove_uploads
 from consumers.uncancelled import uncancelled
-from consumers.worker.budget import ByteBudget
+from consumers.worker.budget import ByteBudget, NoRoom
 from consumers.worker.finish import Bury, Finish, owes_a_sheet
 from consumers.worker.keep import while_kept
 from consumers.worker.ledger import Claim, Ledger, utc_now
@@ -40,6 +40,9 @@ MAX_NOTES = 200
 MAX_NOTE_CHARS = 500
 # The content does not matter here.
 _ETAG_BYTES = 1
+# Until another worker has room, or this one: large drops take minutes.
+_NO_ROOM_SECONDS = (20, 60)
+_ABANDON_SECONDS = 5
 
 log = structlog.get_logger(__name__)
 
@@ -54,10 +57,11 @@ class FlowFunction(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class JobPolicy:
-    """How long and how often a job may try."""
+    """How long and how often a job may try; what is larger than ``drop_bytes`` is refused by its flow."""
 
     attempts: int = 3
     seconds: float = 1800
+    drop_bytes: int = sys.maxsize
     heartbeat_seconds: float = 5
     retry_base_seconds: float = 5
 
@@ -95,7 +99,7 @@ class JobTransaction:
         caller's to log: the claim has been given back then, and the attempt counted.
         """
         try:
-            claim = await self._ledger.claim(key, stage=FIRST_STAGE, detail="Reading the request.")
+            claim = await self._claim(key)
         except HeldElsewhere as held:
             return Released(held.wait_seconds)
         cause = None
@@ -104,23 +108,39 @@ class JobTransaction:
                 cause = await self._attempt(claim)
             except ClaimLost:
                 log.warning("job.claim_lost", job=str(claim.job), epoch=claim.epoch)
-                await self._discard_results(claim)
+                await uncancelled(self._discard_results(claim))
                 return Released()
             except _ManifestGone:
-                await self._withdraw(claim)
-                return Completed()
+                return await uncancelled(self._withdraw(claim))
+            except NoRoom:
+                return await uncancelled(self._leave_to_others(claim))
             except Transient as error:
-                return await self._try_again(claim, error)
+                return await uncancelled(self._try_again(claim, error))
             except BaseException as error:
                 # Only a stop takes the job away from a worker that would have gone on with it.
                 stopped = isinstance(error, asyncio.CancelledError) and self._stopping()
-                await uncancelled(self._abandon(claim, counts=not stopped))
+                await uncancelled(self._abandon_now(claim, counts=not stopped))
                 raise
         await self._finish(claim, bury, cause=cause)
         failed = isinstance(claim.status.outcome, FailedOutcome)
         if failed and not owes_a_sheet(claim.status) and await self._is_removed(key):
             await self._store.delete([claim.job.status_key])
         return Completed()
+
+    async def _claim(self, key: ManifestKey) -> Claim:
+        claiming = asyncio.create_task(self._ledger.claim(key, stage=FIRST_STAGE, detail="Reading the request."))
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            await uncancelled(self._give_back_unused(claiming))
+            raise
+
+    async def _give_back_unused(self, claiming: "asyncio.Task[Claim]") -> None:
+        """A claim that was under way when its caller was cancelled: nobody shall have to wait for its end."""
+        with suppress(HeldElsewhere, ClaimLost, JobError):
+            claim = await claiming
+            if not claim.status.is_terminal:
+                await claim.give_back(counts=False)
 
     async def _is_removed(self, key: ManifestKey) -> bool:
         """Whether a session was closed before this job was claimed, and all of it is gone but its ledger."""
@@ -158,9 +178,9 @@ class JobTransaction:
     async def _work(self, claim: Claim, progress: Progress) -> None:
         manifest, stored = await self._read_manifest(claim)
         await claim.remember(traceparent=manifest.traceparent, manifest_etag=stored.etag)
-        await progress.accepted()
         async with self._bytes_for(manifest, progress):
             answer = await self._in_time(claim, manifest, stored, progress)
+        await progress.accepted()
         await self._refuse_a_changed_manifest(claim)
         await claim.end(
             results.Completed(
@@ -177,10 +197,11 @@ class JobTransaction:
     @asynccontextmanager
     async def _bytes_for(self, manifest: Manifest, progress: Progress) -> AsyncIterator[None]:
         """Its files' share of what the worker may have in hand; waiting for it takes none of the job's own time."""
-        size = sum(file.size for file in manifest.files)
+        declared = sum(file.size for file in manifest.files)
+        size = declared if declared <= self._policy.drop_bytes else 0
         if not self._bytes_at_once.has(size):
             await progress(Stage.READ, "Waiting until other large files are done.")
-        async with self._bytes_at_once.hold(size):
+        async with self._bytes_at_once.hold(size, unless=self._stopping):
             yield
 
     async def _in_time(self, claim: Claim, manifest: Manifest, stored: StoredObject, progress: Progress) -> Answer:
@@ -247,6 +268,19 @@ class JobTransaction:
         log.warning("job.retry", job=str(claim.job), code=error.code, message=error.message, delay_seconds=delay)
         return Retry(delay)
 
+    async def _leave_to_others(self, claim: Claim) -> Outcome:
+        await self._abandon(claim, counts=False)
+        return Released(0 if self._stopping() else random.uniform(*_NO_ROOM_SECONDS))  # noqa: S311 - spreads load
+
+    async def _abandon_now(self, claim: Claim, *, counts: bool) -> None:
+        """Before whatever ended the attempt goes on its way: no error of ours takes its place, nor much of its time."""
+        try:
+            async with asyncio.timeout(_ABANDON_SECONDS):
+                await self._abandon(claim, counts=counts)
+        except (JobError, TimeoutError) as error:
+            # Then the claim runs out.
+            log.warning("job.not_given_back", job=str(claim.job), reason=str(error))
+
     async def _abandon(self, claim: Claim, *, counts: bool) -> None:
         """Let anybody claim the job, and leave nothing of this attempt behind."""
         try:
@@ -262,16 +296,21 @@ class JobTransaction:
             return
         await remove_results(self._store, claim.job, epoch=claim.epoch)
 
-    async def _withdraw(self, claim: Claim) -> None:
+    async def _withdraw(self, claim: Claim) -> Outcome:
         """The manifest is gone: say so, and leave nothing behind, not even a ledger.
 
         The event has the id of every end: where a close of the session told of it just now, it is dropped.
         """
         log.info("job.manifest_gone", job=str(claim.job))
         gone = results.Failed(**claim.identity, code=FailureCode.MANIFEST_GONE, message=MANIFEST_GONE)
-        await self._events.publish(event_of(gone, time=claim.status.accepted_at))
-        await remove_uploads(self._store, claim.job)
+        try:
+            await self._events.publish(event_of(gone, time=claim.status.accepted_at))
+            await remove_uploads(self._store, claim.job)
+        except Transient:
+            await self._abandon(claim, counts=False)
+            raise
         await self._store.delete([claim.job.status_key])
+        return Completed()
 
 
 def _given_up(code: FailureCode) -> Permanent:

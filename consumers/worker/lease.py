@@ -33,7 +33,10 @@ async def keep_lease(queue: WorkQueue, message: Message, *, visibility_seconds: 
             raise LeaseLost("the message was held for 12 hours")
         asked = clock()
         try:
-            await queue.change_visibility(message, seconds)
+            async with asyncio.timeout_at(expires):
+                await queue.change_visibility(message, seconds)
+        except TimeoutError as error:
+            raise LeaseLost("the lease ran out while the queue did not answer") from error
         except QueueMessageLost as error:
             raise LeaseLost("the queue no longer knows the receipt") from error
         except Transient as error:

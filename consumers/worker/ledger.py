@@ -37,6 +37,7 @@ class Claim:
         self._ledger = ledger
         self._etag = etag
         self._writing = asyncio.Lock()
+        self._remembered: dict[str, Any] = {}
         self.status = status
 
     @property
@@ -77,6 +78,7 @@ class Claim:
     async def remember(self, **facts: Any) -> None:
         """Keep fields with the next write, whatever it is: for what another attempt would find out again."""
         async with self._writing:
+            self._remembered |= facts
             self.status = self.status.model_copy(update=facts)
 
     async def end(self, outcome: Completed | Failed, *, claim_expires_at: datetime | None = None) -> JobStatus:
@@ -94,14 +96,17 @@ class Claim:
 
     async def _write(self, **changes: Any) -> None:
         async with self._writing:
+            changes = self._remembered | changes
             try:
                 self.status, self._etag = await self._ledger.replace(self.status, self._etag, **changes)
             except ClaimLost:
-                # A write of ours that was cancelled half-way may have been applied: then it is still our claim.
+                # A write of ours that was cancelled half-way may have been applied, or others noted an undo: then
+                # it is still our claim.
                 found = await self._ledger.read(self.job)
                 if found is None or not self._is_ours(found[0]):
                     raise
-                self.status, self._etag = await self._ledger.replace(self.status, found[1], **changes)
+                self.status, self._etag = await self._ledger.replace(*found, **changes)
+            self._remembered = {}
 
     def _is_ours(self, status: JobStatus) -> bool:
         def holder(of: JobStatus) -> tuple[str, int, datetime, bool]:

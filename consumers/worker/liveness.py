@@ -13,7 +13,7 @@ from typing import Never
 import structlog
 
 from consumers.ports import Message, WorkQueue
-from consumers.worker.outcome import LONGEST_RETRY_SECONDS, Completed, Failed, Outcome
+from consumers.worker.outcome import LONGEST_RETRY_SECONDS, Outcome, Retry
 from consumers.worker.poll import Step
 
 BEAT_SECONDS = 1.0
@@ -95,7 +95,7 @@ class Liveness:
             finally:
                 poller.in_flight -= 1
                 self._idle_since = self._now()
-            if isinstance(outcome, Completed | Failed):
+            if not isinstance(outcome, Retry | None):
                 self._unfinished_since = self._now() if self.in_flight else None
             return outcome
 
@@ -146,7 +146,8 @@ class Liveness:
         since = self._unfinished_since
         if since is None or now - since < self._no_progress_seconds or self._is_at_rest(now):
             return None
-        return f"{self.in_flight} in flight, and none has come to its end for {(now - since) / 60:.0f} minutes"
+        what = f"{self.in_flight} in flight" if self.in_flight else "messages come again and again"
+        return f"{what}, and none has come to its end for {(now - since) / 60:.0f} minutes"
 
     def _is_at_rest(self, now: float) -> bool:
         """Whether nothing is in flight, nor about to come again."""

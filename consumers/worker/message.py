@@ -78,7 +78,7 @@ class MessageHandler:
         except BaseException:
             await uncancelled(self._settle(queue, message, Released()))
             raise
-        await self._settle(queue, message, outcome)
+        await uncancelled(self._settle(queue, message, outcome))
         return outcome
 
     async def _outcome(self, message: Message) -> Outcome:
@@ -86,7 +86,14 @@ class MessageHandler:
             created = parse_notification(message.body)
         except NotificationError as error:
             return self._refused("notification", str(error))
-        return worst([await self._one(record, message) for record in created])
+        return worst([await self._of_record(record, message) for record in created])
+
+    async def _of_record(self, created: ObjectCreated, message: Message) -> Outcome:
+        """One that fails holds up no other one of the same message."""
+        try:
+            return await self._one(created, message)
+        except Exception as error:  # noqa: BLE001 - as above
+            return self._after_an_error(message, error)
 
     def _after_an_error(self, message: Message, error: Exception) -> Outcome:
         """The boundary: whatever went wrong, the worker goes on, and the message comes back."""

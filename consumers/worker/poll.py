@@ -2,15 +2,13 @@
 
 import asyncio
 import random
-import sys
 from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
 
 import structlog
 
-from consumers.errors import Transient
 from consumers.ports import Message, WorkQueue
-from consumers.worker.budget import ByteBudget, Lanes
+from consumers.worker.budget import Lanes
 
 log = structlog.get_logger(__name__)
 
@@ -40,14 +38,14 @@ class Poller:
         wait_seconds: int,
         visibility_seconds: int,
         within: Lanes | None = None,
-        bytes_at_once: ByteBudget | None = None,
         progress: Callable[[Step], None] = lambda step: None,
     ) -> None:
-        """``within`` are lanes that it shares with other pollers; while a job waits for bytes, nothing is received."""
+        """``within`` are lanes that it shares with other pollers. ``handle`` returns how the message was settled, or
+        None if it was not: then it is handled again by the newest receipt, if it came again meanwhile.
+        """
         self._queue = queue
         self._handle = handle
         self._lanes = Lanes(lanes, within=within)
-        self._bytes_at_once = bytes_at_once or ByteBudget(sys.maxsize)
         self._most_helpers = lanes // _MAX_BATCH
         self._helpers = 0
         self._wait_seconds = wait_seconds
@@ -75,10 +73,10 @@ class Poller:
                 most, wait_seconds = (_MAX_BATCH, 0) if full else (1, self._wait_seconds)
                 try:
                     full = await self._receive(running, most=most, wait_seconds=wait_seconds)
-                except Transient as error:
+                except Exception as error:  # noqa: BLE001 - whatever it is, the jobs that run shall not die of it
                     full = False
                     failures += 1
-                    log.warning("poll.failed", queue=self._queue.name, reason=error.message, failures=failures)
+                    log.warning("poll.failed", queue=self._queue.name, reason=str(error), failures=failures)
                     self._progress(Step.PAUSING)
                     await asyncio.sleep(_pause(failures))
                 else:
@@ -95,15 +93,14 @@ class Poller:
         try:
             while self._lanes.free >= _MAX_BATCH and await self._receive(running, most=_MAX_BATCH, wait_seconds=0):
                 self._ask_for_help(True, helpers, running)
-        except Transient:
-            return  # the poller that stays will meet it too, and knows how to wait
+        except Exception:  # noqa: BLE001 - the poller that stays will meet it too, and knows how to wait
+            return
         finally:
             self._helpers -= 1
 
     async def _receive(self, running: asyncio.TaskGroup, *, most: int, wait_seconds: int) -> bool:
         """Receive once, as many as lanes are free, up to ``most``; returns whether all of them were filled."""
         self._progress(Step.WAITING)
-        await self._bytes_at_once.nobody_waits()
         free = await self._lanes.take_up_to(most)
         messages: Sequence[Message] = ()
         self._progress(Step.RECEIVING)
@@ -130,8 +127,10 @@ class Poller:
         following: Message | None = message
         try:
             while following is not None:
-                await self._handle(self._queue, following)
-                following, self._handled[message.message_id] = self._handled[message.message_id], None
+                outcome = await self._handle(self._queue, following)
+                again, self._handled[message.message_id] = self._handled[message.message_id], None
+                # What was settled was settled by the newest receipt.
+                following = again if outcome is None else None
         finally:
             del self._handled[message.message_id]
             self._lanes.give_back(1)

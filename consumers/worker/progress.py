@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import structlog
 
-from consumers.errors import Transient
+from consumers.errors import JobError
 from consumers.ports import EventSink
 from consumers.worker.ledger import Claim
 from events import results
@@ -26,6 +26,7 @@ class Progress:
         self._step = 1
         self._entered: dict[Stage, float] = {FIRST_STAGE: asyncio.get_running_loop().time()}
         self.stage = FIRST_STAGE
+        self._accepted = False
 
     async def __call__(self, stage: Stage, detail: str) -> None:
         """See ``consumers.ports.Report``."""
@@ -33,6 +34,7 @@ class Progress:
         self._entered.setdefault(stage, asyncio.get_running_loop().time())
         self._step += 1
         await self._claim.note(stage=stage, detail=detail)
+        await self.accepted()
         step = self._step
         await self._publish(
             results.Progress(**self._claim.identity, epoch=self._claim.epoch, step=step, stage=stage, detail=detail)
@@ -44,6 +46,10 @@ class Progress:
             await self._claim.note(appending_to=spreadsheet_id)
 
     async def accepted(self) -> None:
+        """Once: after the first write that keeps which manifest it is, so that no other one is answered later."""
+        if self._accepted:
+            return
+        self._accepted = True
         await self._publish(results.Accepted(**self._claim.identity, epoch=self._claim.epoch))
 
     def seconds(self) -> dict[Stage, float]:
@@ -58,6 +64,6 @@ class Progress:
         status = self._claim.status
         try:
             await self._events.publish(event_of(data, time=status.updated_at, traceparent=status.traceparent))
-        except Transient as error:
+        except JobError as error:
             # status.json has it too; only the terminal event must not be lost.
             log.warning("job.progress_not_published", job=str(self._claim.job), message=error.message)

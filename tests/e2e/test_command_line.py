@@ -289,7 +289,7 @@ def test_a_sweep_tells_what_it_would_remove_and_then_removes_it(tmp_path, dev):
 
     assert (told.returncode, swept.returncode, again.returncode) == (0, 0, 0)
     assert "session-1/job-00001" in told.stdout
-    assert "Would remove 0 files (0 bytes) and 1 open upload of 1 job." in told.stdout
+    assert "Would remove 0 objects (0 bytes) and 1 open upload of 1 job." in told.stdout
     assert (facts["jobs"], facts["objects"], facts["uploads"], facts["older_than_minutes"]) == (1, 0, 1, 30)
     assert [(each["job_id"], each["reason"]) for each in facts["abandoned"]] == [("job-00001", "half uploaded")]
     assert "Nothing was abandoned for 60 minutes" in again.stdout

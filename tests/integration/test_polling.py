@@ -9,7 +9,7 @@ from endpoints import each_of
 from kit import Kit, until
 
 from consumers.ports import Message, WorkQueue
-from consumers.worker.budget import ByteBudget, Lanes
+from consumers.worker.budget import Lanes
 from consumers.worker.poll import Poller
 from infra.sqs_queue import SqsQueue
 
@@ -178,31 +178,3 @@ async def test_two_queues_that_share_lanes_receive_no_more_together_than_there_a
             task.cancel()
 
     assert most == 3
-
-
-async def test_nothing_is_received_while_a_job_waits_for_bytes(kit: Kit, url: str):
-    await fill(kit, url, 1)
-    budget, handled, queue = ByteBudget(100), list[str](), counting_queue(kit, url)
-
-    async def work(queue: WorkQueue, message: Message) -> None:
-        handled.append(message.message_id)
-        async with budget.hold(80):
-            await queue.delete(message)
-
-    async def one_waits_and_nobody_polls() -> bool:
-        return len(handled) == 1 and not budget.has(1) and queue.now == 0
-
-    async def all_done() -> bool:
-        return len(handled) == 5 and await in_queue(kit, url) == (0, 0)
-
-    async with asyncio.TaskGroup() as running:
-        async with budget.hold(80):
-            poller = Poller(queue, work, lanes=3, wait_seconds=1, visibility_seconds=30, bytes_at_once=budget)
-            polling = running.create_task(poller.poll(running))
-            await until(one_waits_and_nobody_polls)
-            await fill(kit, url, 4)
-            meanwhile = await in_queue(kit, url), queue.now
-        await until(all_done)
-        polling.cancel()
-
-    assert meanwhile == ((4, 1), 0)

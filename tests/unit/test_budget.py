@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import virtual_time
 
-from consumers.worker.budget import ByteBudget, Lanes
+from consumers.worker.budget import ByteBudget, Lanes, NoRoom
 from infra.room import memory_bytes, room_of
 from infra.settings import Settings
 
@@ -83,37 +83,61 @@ async def test_bytes_at_below_and_above_what_is_left(size: int, waits: bool):
     await holding
 
 
-async def test_a_drop_larger_than_all_has_it_to_itself_and_is_not_overtaken():
-    budget, order = ByteBudget(100), list[str]()
+async def test_a_drop_larger_than_all_has_it_to_itself_and_every_byte_is_kept_for_it():
+    budget, order = ByteBudget(6400), list[str]()
 
     async def job(name: str, size: int) -> None:
-        async with budget.hold(size):
-            order.append(f"{name} begins")
-            await asyncio.sleep(10)
-            order.append(f"{name} ends")
+        try:
+            async with budget.hold(size):
+                order.append(f"{name} begins")
+                await asyncio.sleep(10)
+                order.append(f"{name} ends")
+        except NoRoom:
+            order.append(f"{name} goes elsewhere")
 
     async def story() -> None:
         async with asyncio.TaskGroup() as jobs:
-            for name, size in (("small", 10), ("huge", 5_000), ("late", 10)):
+            for name, size in (("large", 3200), ("huge", 10**13), ("late", 101), ("small", 100)):
                 jobs.create_task(job(name, size))
                 await asyncio.sleep(1)
 
     await asyncio.to_thread(virtual_time.run, story())
 
-    assert order == ["small begins", "small ends", "huge begins", "huge ends", "late begins", "late ends"]
+    assert order == [
+        "large begins",
+        "late goes elsewhere",
+        "small begins",
+        "large ends",
+        "huge begins",
+        "small ends",
+        "huge ends",
+    ]
 
 
-async def test_nobody_waits_once_everyone_holds_what_he_asked_for():
+async def test_who_waits_for_bytes_gives_up_when_there_is_a_reason():
+    budget, stopping = ByteBudget(100), list[bool]()
+
+    async def story() -> float:
+        async with budget.hold(60):
+            asyncio.get_running_loop().call_later(5, stopping.append, True)
+            with pytest.raises(NoRoom):
+                await budget.hold(60, unless=lambda: bool(stopping)).__aenter__()
+        async with budget.hold(100):
+            return asyncio.get_running_loop().time()
+
+    assert 5 <= await asyncio.to_thread(virtual_time.run, story()) <= 6
+
+
+async def test_who_is_cancelled_while_waiting_for_bytes_lets_others_wait():
     budget = ByteBudget(100)
-    await budget.nobody_waits()
     async with budget.hold(60):
-        await budget.nobody_waits()
+        first = asyncio.create_task(budget.hold(60).__aenter__())
+        await settled(first)
+        first.cancel()
+        await settled(first)
         second = asyncio.create_task(budget.hold(60).__aenter__())
-        await settled(second)
-        gate = asyncio.create_task(budget.nobody_waits())
-        assert await settled(gate) == [False]
-
-    assert await settled(gate) == [True]
+        assert await settled(second) == [False]
+    await second
 
 
 # ---------------------------------------------------------------- of the machine

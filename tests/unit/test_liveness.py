@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from consumers.ports import Message
 from consumers.worker.liveness import LOOP_BLOCKED_SECONDS, POLL_GRACE_SECONDS, Liveness, keep_watch
-from consumers.worker.outcome import Completed, Outcome, Retry
+from consumers.worker.outcome import Completed, Outcome, Released, Retry
 from consumers.worker.poll import Step
 
 WAIT = 20
@@ -149,7 +149,18 @@ async def test_a_message_that_comes_again_and_again_is_no_progress(worker: Worke
     worker.gates.pop().set()
     await task
 
-    assert tried.no_progress == "0 in flight, and none has come to its end for 40 minutes"
+    assert tried.no_progress == "messages come again and again, and none has come to its end for 40 minutes"
+    assert worker.liveness.vitals().no_progress is None
+
+
+async def test_what_another_worker_has_is_not_for_this_one_to_end(worker: Worker):
+    worker.outcome = Released(60)
+    for _ in range(4):
+        task = await worker.start()
+        worker.gates.pop().set()
+        await task
+        worker.passes(HALF_AN_HOUR / 3)
+
     assert worker.liveness.vitals().no_progress is None
 
 

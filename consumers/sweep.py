@@ -124,7 +124,7 @@ class _Sweeper:
         if job.last_active >= self.cutoff:
             return None
         try:
-            found = await read_status(self._store, ref)
+            found = await read_status(self._store, ref, now=lambda: self._now)
         except ValidationError:
             log.warning("sweep.status_unreadable", job=str(ref))
             return None

@@ -187,6 +187,14 @@ async def test_a_lost_reply_to_the_beginning_leaves_no_second_upload(s3, bucket,
     assert await read(s3, bucket, "k") == PATTERN * 6
 
 
+async def test_a_second_upload_that_cannot_be_looked_for_is_no_success(s3, bucket, proxy):
+    proxy.on("POST", "?uploads", DropReply())
+    proxy.on("GET", "uploads", UNAVAILABLE, times=3)
+
+    with pytest.raises(ClientError, match="SlowDown"):
+        await stream_upload(s3, bucket, "k", mebibytes(6), media_type=TEXT, part_bytes=MIN_PART_BYTES)
+
+
 @pytest.mark.parametrize("fault", [UNAVAILABLE, DropReply()], ids=["refused", "reply lost"])
 async def test_a_part_that_fails_for_a_moment_is_sent_again(s3, bucket, proxy, fault):
     proxy.on("PUT", "partNumber=2", fault)

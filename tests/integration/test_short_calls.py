@@ -111,9 +111,12 @@ async def test_a_missing_queue_is_the_error_of_the_sdk(clients, sdk_sqs, queue):
     assert both[0][2] == 400
 
 
-async def test_a_bucket_that_is_elsewhere_is_found_by_the_sdk(s3, bucket, proxy):
+@pytest.mark.parametrize(
+    "answer", [s3_error(400, "AuthorizationHeaderMalformed"), s3_error(307, "TemporaryRedirect")], ids=["400", "307"]
+)
+async def test_a_bucket_that_is_elsewhere_is_found_by_the_sdk(s3, bucket, proxy, answer):
     await s3.put_object(Bucket=bucket, Key="elsewhere", Body=b"here")
-    proxy.on("GET", "/elsewhere", s3_error(400, "AuthorizationHeaderMalformed"))
+    proxy.on("GET", "/elsewhere", answer)
     reply = await s3.get_object(Bucket=bucket, Key="elsewhere")
 
     assert await reply["Body"].read() == b"here"

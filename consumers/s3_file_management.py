@@ -6,7 +6,7 @@ import errno
 import fcntl
 import os
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -118,11 +118,14 @@ async def remove_results(store: ObjectStore, job: JobRef, *, epoch: int) -> None
     await store.delete([key async for key in _keys(store, prefix)])
 
 
-async def remove_all_but(store: ObjectStore, job: JobRef, *, epoch: int | None, appended: bool) -> None:
+async def remove_all_but(
+    store: ObjectStore, job: JobRef, *, epoch: int | None, appended: bool, found: Collection[str] | None = None
+) -> None:
     """Delete what the user uploaded, and what a job that has ended delivered in every epoch but one.
 
-    With ``appended`` also what the other epochs noted of the rows they added to a sheet. One listing for all
-    of it. What was only half uploaded goes too; the first epoch, if it delivered, left nothing of that kind.
+    With ``appended`` also what the other epochs noted of the rows they added to a sheet. ``found`` are the keys
+    of the job, if its worker has just listed them. What was only half uploaded goes too; the first epoch, if it
+    delivered, left nothing of that kind.
     """
     if epoch != 1:
         await store.abort_uploads(job.results_prefix)
@@ -131,8 +134,8 @@ async def remove_all_but(store: ObjectStore, job: JobRef, *, epoch: int | None, 
     def stays(key: str) -> bool:
         return epoch is not None and (key.startswith(job.result_prefix(epoch)) or key == job.appended_key(epoch))
 
-    found = [key async for key in _keys(store, job.prefix)]
-    await store.delete([key for key in found if key.startswith(goes) and not stays(key)])
+    keys = [key async for key in _keys(store, job.prefix)] if found is None else found
+    await store.delete([key for key in keys if key.startswith(goes) and not stays(key)])
 
 
 async def remove_appended(store: ObjectStore, job: JobRef) -> None:

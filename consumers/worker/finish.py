@@ -1,6 +1,7 @@
 """What follows a job's terminal write: its event, its dead letter, and the end of what it kept."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
@@ -20,6 +21,20 @@ Bury = Callable[[DeadLetter], Awaitable[None]]
 log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the worker that ended the job knows of it, and who finishes it later does not.
+
+    ``cause`` is for the operator, beyond the uploader's sentence; ``keys`` are what the job had just before its end.
+    """
+
+    cause: str | None = None
+    keys: Collection[str] | None = None
+
+
+NOTHING_KNOWN = Known()
+
+
 class Finish:
     """Each step may be repeated, by this worker or another: a message comes back until all of them are done."""
 
@@ -29,23 +44,22 @@ class Finish:
         self._sheets = sheets
         self._link_seconds = link_seconds
 
-    async def __call__(self, claim: Claim, bury: Bury, *, cause: str | None = None) -> None:
+    async def __call__(self, claim: Claim, bury: Bury, known: Known = NOTHING_KNOWN) -> None:
         """publish → dead letter → mark published → remove what is not kept → take back what a failed job wrote.
-
-        ``cause`` is what the operator should know beyond the uploader's sentence, where that is known.
 
         Raises:
             Transient: something cannot be reached now; asking again goes on where this stopped.
         """
-        await self.conclude(claim, bury, cause=cause)
+        await self.conclude(claim, bury, known)
         await self.take_back(claim, bury)
 
-    async def conclude(self, claim: Claim, bury: Bury, *, cause: str | None = None) -> None:
+    async def conclude(self, claim: Claim, bury: Bury, known: Known = NOTHING_KNOWN) -> None:
         """All but what the job may owe a spreadsheet."""
         if not claim.status.published:
-            await self._tell(claim, bury, cause)
+            await self._tell(claim, bury, known.cause)
         kept = claim.epoch if isinstance(claim.status.outcome, CompletedOutcome) else None
-        await remove_all_but(self._store, claim.job, epoch=kept, appended=not owes_a_sheet(claim.status))
+        appended = not owes_a_sheet(claim.status)
+        await remove_all_but(self._store, claim.job, epoch=kept, appended=appended, found=known.keys)
 
     async def _tell(self, claim: Claim, bury: Bury, cause: str | None) -> None:
         ended = claim.status

@@ -8,7 +8,7 @@ terminal event after deduplication, no upload left behind.
 import asyncio
 import random
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,7 +22,7 @@ from consumers.ports import EventSink, ObjectStore, Report, StoredObject
 from consumers.s3_file_management import remove_results, remove_uploads
 from consumers.uncancelled import uncancelled
 from consumers.worker.budget import ByteBudget, NoRoom
-from consumers.worker.finish import Bury, Finish, owes_a_sheet
+from consumers.worker.finish import NOTHING_KNOWN, Bury, Finish, Known, owes_a_sheet
 from consumers.worker.keep import while_kept
 from consumers.worker.ledger import Claim, Ledger, utc_now
 from consumers.worker.outcome import Completed, Outcome, Released, Retry
@@ -38,8 +38,6 @@ NO_WORD = "Every attempt was broken off by an error that nobody foresaw, or with
 MAX_TEXT_CHARS = 10_000
 MAX_NOTES = 200
 MAX_NOTE_CHARS = 500
-# The content does not matter here.
-_ETAG_BYTES = 1
 # Until another worker has room, or this one: large drops take minutes.
 _NO_ROOM_SECONDS = (20, 60)
 _ABANDON_SECONDS = 5
@@ -102,10 +100,10 @@ class JobTransaction:
             claim = await self._claim(key)
         except HeldElsewhere as held:
             return Released(held.wait_seconds)
-        cause = None
+        known = NOTHING_KNOWN
         if not claim.status.is_terminal:
             try:
-                cause = await self._attempt(claim)
+                known = await self._attempt(claim)
             except ClaimLost:
                 log.warning("job.claim_lost", job=str(claim.job), epoch=claim.epoch)
                 await uncancelled(self._discard_results(claim))
@@ -121,7 +119,7 @@ class JobTransaction:
                 stopped = isinstance(error, asyncio.CancelledError) and self._stopping()
                 await uncancelled(self._abandon_now(claim, counts=not stopped))
                 raise
-        await self._finish(claim, bury, cause=cause)
+        await self._finish(claim, bury, known)
         failed = isinstance(claim.status.outcome, FailedOutcome)
         if failed and not owes_a_sheet(claim.status) and await self._is_removed(key):
             await self._store.delete([claim.job.status_key])
@@ -150,11 +148,8 @@ class JobTransaction:
             return True
         return False
 
-    async def _attempt(self, claim: Claim) -> str | None:
-        """Work up to the terminal write, completed or failed; raises what is worth another attempt.
-
-        Returns why the job was given up, in words for the operator.
-        """
+    async def _attempt(self, claim: Claim) -> Known:
+        """Work up to the terminal write, completed or failed; raises what is worth another attempt."""
         progress = Progress(claim, self._events)
         attempts = claim.status.attempts
         log.info("job.claimed", job=str(claim.job), epoch=claim.epoch, attempt=attempts)
@@ -162,9 +157,9 @@ class JobTransaction:
             if attempts > self._policy.attempts:
                 # They may have taken their workers with them.
                 await self._fail(claim, _given_up(FailureCode.INTERNAL), progress.stage)
-                return NO_WORD
+                return Known(cause=NO_WORD)
             keeper = claim.keep(every_seconds=self._policy.heartbeat_seconds)
-            await while_kept(keeper, self._work(claim, progress), name=f"job {claim.job}")
+            return Known(keys=await while_kept(keeper, self._work(claim, progress), name=f"job {claim.job}"))
         except Permanent as error:
             await self._fail(claim, error, progress.stage)
         except Transient as error:
@@ -172,16 +167,20 @@ class JobTransaction:
                 raise
             log.warning("job.given_up", job=str(claim.job), code=error.code, message=error.message)
             await self._fail(claim, _given_up(error.code), progress.stage)
-            return error.message
-        return None
+            return Known(cause=error.message)
+        return NOTHING_KNOWN
 
-    async def _work(self, claim: Claim, progress: Progress) -> None:
+    async def _work(self, claim: Claim, progress: Progress) -> Collection[str]:
+        """Returns the keys that the job had just before its end."""
         manifest, stored = await self._read_manifest(claim)
         await claim.remember(traceparent=manifest.traceparent, manifest_etag=stored.etag)
         async with self._bytes_for(manifest, progress):
             answer = await self._in_time(claim, manifest, stored, progress)
         await progress.accepted()
-        await self._refuse_a_changed_manifest(claim)
+        found = {each.key: each.etag async for each in self._store.list(claim.job.prefix)}
+        # Without a manifest its session was closed: then the ledger knows, and refuses the end.
+        if found.get(claim.job.manifest_key(claim.status.flow), stored.etag) != stored.etag:
+            raise _changed()
         await claim.end(
             results.Completed(
                 **claim.identity,
@@ -193,6 +192,7 @@ class JobTransaction:
             )
         )
         log.info("job.completed", job=str(claim.job), files=len(answer.files), sheet=answer.sheet is not None)
+        return found.keys()
 
     @asynccontextmanager
     async def _bytes_for(self, manifest: Manifest, progress: Progress) -> AsyncIterator[None]:
@@ -234,16 +234,6 @@ class JobTransaction:
             return parse_manifest(stored.body, key, bucket=self._store.bucket), stored
         except ManifestError as error:
             raise Permanent(error.code, error.message) from error
-
-    async def _refuse_a_changed_manifest(self, claim: Claim) -> None:
-        key = claim.job.manifest_key(claim.status.flow)
-        try:
-            stored = await self._store.get(key, max_bytes=_ETAG_BYTES)
-        except ObjectMissing:
-            # Its session was closed: then the ledger knows, and the terminal write is refused.
-            return
-        if stored.etag != claim.status.manifest_etag:
-            raise _changed()
 
     def _seconds_to_expiry(self, manifest: Manifest, written_at: datetime) -> float:
         # Whatever the manifest says of itself: a day after S3 was given it, it is over.

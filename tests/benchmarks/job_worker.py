@@ -8,7 +8,6 @@ Prints what it used, as JSON, from its first receive to the last job's acknowled
 import asyncio
 import sys
 
-import structlog
 from pydantic import SecretStr
 from transport_consumers import Meter
 
@@ -26,6 +25,7 @@ from consumers.worker.poll import Poller
 from events.keys import ControlKey, Flow
 from events.results import FailureCode
 from infra.clients import Clients
+from infra.logs import configure_logs
 from infra.provision import Stack, provision
 from infra.s3_store import S3ObjectStore
 from infra.settings import Settings
@@ -78,7 +78,7 @@ def handler(settings: Settings, stack: Stack, clients: Clients) -> MessageHandle
 async def work(endpoint: str, bucket: str, jobs: int) -> None:
     settings = settings_for(endpoint, bucket)
     stack, left, all_done = provision(settings), jobs, asyncio.Event()
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    configure_logs()
     async with Clients(settings) as clients, asyncio.TaskGroup() as running:
         messages = handler(settings, stack, clients)
 

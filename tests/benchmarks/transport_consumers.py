@@ -23,9 +23,9 @@ from infra.clients import Clients
 from infra.settings import Settings
 from infra.sqs_queue import SqsQueue
 
-# Enough to keep the endpoint busy. Ours opens as many by itself.
+# Enough to keep the endpoint busy. Ours opens as many by itself, one for each ten lanes.
 LOOPS = 4
-LANES = 100
+LANES = 40
 CONNECTION = {"region_name": "us-east-1", "aws_access_key_id": "test", "aws_secret_access_key": "test"}
 
 

@@ -13,7 +13,6 @@ from consumers.aws_retry import may_pass, retried, retrying
 from consumers.errors import JobError
 from consumers.ports import Message
 from consumers.uncancelled import uncancelled
-from consumers.worker.keep import while_kept
 from infra.aws_errors import in_our_words
 from infra.clients import Clients
 from infra.letter import Letter, read_letter
@@ -62,15 +61,27 @@ class LetterQueue:
         approximate, it tries so for a while; and it does not wait for the end of what comes after ``now``. Memory is
         an id and a receipt for each letter.
         """
-        going = self._go_round(settle, now, is_enough)
         try:
-            return await while_kept(self._held.keep(), going, name="dead letters")
+            return await self._go_round_held(settle, now, is_enough)
         finally:
             await uncancelled(self._held.show_again())
 
     async def delete(self, letter: Letter) -> None:
         await self._queue.delete(letter.message)
         self._held.let_go(letter.id)
+
+    async def _go_round_held(self, settle: Settle, now: datetime, is_enough: Callable[[], bool]) -> Looked:
+        failure: BaseException
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                keeping = tasks.create_task(self._held.keep(), name="keep dead letters hidden")
+                try:
+                    return await self._go_round(settle, now, is_enough)
+                finally:
+                    keeping.cancel()
+        except BaseExceptionGroup as failures:
+            failure = failures.exceptions[0]
+        raise failure
 
     async def _go_round(self, settle: Settle, now: datetime, is_enough: Callable[[], bool]) -> Looked:
         seen: set[str] = set()

@@ -139,7 +139,6 @@ class _Reconciler:
             if self.may_be_stuck(job) and self._is_never_started(job):
                 never_started.update(job.manifests.keys())
         self.waiting = frozenset([flow for flow, jobs in never_started.items() if await waiting(flow) >= jobs])
-        self.closing.clear()
 
     def may_be_stuck(self, job: ListedJob) -> bool:
         """Whether a closer look is worth it; what a close is about to remove is left to it."""

@@ -388,3 +388,19 @@ def test_a_stop_loses_no_word_of_what_was_done_and_hides_nothing(after: int):
             assert here.visible() == len(here.letters.stored) == 1000 - sent
 
     virtual_time.run(story())
+
+
+def test_a_stop_that_is_asked_for_again_and_again_shows_all_letters_again():
+    async def story():
+        async with place(1000) as here:
+            looking = asyncio.create_task(here.look())
+            while len(here.told) < 500:  # noqa: ASYNC110 - virtual time
+                await asyncio.sleep(0.001)
+            while not looking.done():
+                looking.cancel()
+                await asyncio.sleep(0.001)
+
+            assert looking.cancelled()
+            assert here.visible() == 1000
+
+    virtual_time.run(story())

@@ -5,6 +5,7 @@ To ask once too often is harmless: the ledger knows what was done.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -17,7 +18,7 @@ from consumers.errors import ObjectMissing
 from consumers.listed_job import ListedJob, counted, listed_jobs
 from consumers.ports import ObjectStore, ObjectSummary
 from consumers.worker.ledger import read_status
-from events.keys import ROOT, JobRef, parse_control_key
+from events.keys import ROOT, Flow, JobRef, parse_control_key
 from events.status import JobStatus
 
 # So many jobs are looked at together: each costs two requests, and most of them turn out to be well.
@@ -51,10 +52,12 @@ class Stuck:
 
 @dataclass(slots=True)
 class Reconciled:
-    """How many were found, and how many jobs could not be judged because their status is of another version."""
+    """How many were found; how many jobs ``waiting`` in their queue were not asked for; and how many could not be
+    judged because their status is of another version."""
 
     jobs: int = 0
     controls: int = 0
+    waiting: int = 0
     unreadable: int = 0
 
     def add(self, stuck: Stuck) -> None:
@@ -66,11 +69,14 @@ class Reconciled:
 
 AskAgain = Callable[[str], Awaitable[None]]
 """Sends a notification of the object under a key to the queue that is for it."""
+Waiting = Callable[[Flow], Awaitable[int]]
+"""About how many messages wait for a worker in a flow's queue."""
 
 
 async def reconcile(
     store: ObjectStore,
     ask_again: AskAgain,
+    waiting: Waiting,
     *,
     older_than: timedelta,
     now: datetime,
@@ -83,9 +89,14 @@ async def reconcile(
     That is: a manifest whose job has no terminal status and no live claim, or whose terminal event was not
     published, or whose rows were not taken back although it failed; and every control object that still lies
     there. An expired one is asked for as well: its uploader is then told so. Workers may be at work meanwhile, and
-    other reconcilers. Memory is that of a few jobs.
+    other reconcilers.
+
+    Jobs that were never started are asked for only if there are more of them than messages in their flow's queue:
+    else their own messages wait there, and a timer would add to them for as long as no worker comes. So the bucket is
+    listed twice, the first time to count them. Memory is that of a few jobs, and of the closes that wait.
     """
     reconciler = _Reconciler(store, ask_again, now - older_than, now, dry_run=dry_run, on_stuck=on_stuck)
+    await reconciler.count_never_started(waiting, on_listed)
     listing = reconciler.watched(counted(store.list(ROOT), on_listed))
     batch: list[ListedJob] = []
     async for job in listed_jobs(listing):
@@ -110,6 +121,8 @@ class _Reconciler:
     reconciled: Reconciled = field(default_factory=Reconciled)
     closing: dict[str, Stuck] = field(default_factory=dict)
     """The closes of sessions that were seen, by session."""
+    waiting: frozenset[Flow] = frozenset()
+    """The flows whose queues hold a message for each of their jobs that was never started."""
 
     async def watched(self, listing: AsyncIterator[ObjectSummary]) -> AsyncIterator[ObjectSummary]:
         """The same listing. A session's close comes before its jobs: "c" before "j"."""
@@ -119,6 +132,13 @@ class _Reconciler:
                 session_id = control.session_id
                 self.closing[session_id] = Stuck(found.key, session_id, None, Reason.CONTROL, found.last_modified)
             yield found
+
+    async def count_never_started(self, waiting: Waiting, on_listed: Callable[[int], None]) -> None:
+        never_started: Counter[Flow] = Counter()
+        async for job in listed_jobs(self.watched(counted(self.store.list(ROOT), on_listed))):
+            if self.may_be_stuck(job) and self._is_never_started(job):
+                never_started.update(job.manifests.keys())
+        self.waiting = frozenset([flow for flow, jobs in never_started.items() if await waiting(flow) >= jobs])
 
     def may_be_stuck(self, job: ListedJob) -> bool:
         """Whether a closer look is worth it; what a close is about to remove is left to it."""
@@ -157,12 +177,19 @@ class _Reconciler:
             return
         # Whichever flow claimed the job has it; without a claim, each manifest asks for itself.
         for flow in job.manifests if status is None else {status.flow} & job.manifests.keys():
+            if reason is Reason.NEVER_STARTED and flow in self.waiting:
+                self.reconciled.waiting += 1
+                continue
             key = job.ref.manifest_key(flow)
             await self._ask_again(Stuck(key, job.ref.session_id, job.ref, reason, job.last_active))
 
+    def _is_never_started(self, job: ListedJob) -> bool:
+        """As far as a listing tells."""
+        return not job.has_status and job.manifest_at is not None and not self._may_be_forgotten(job.manifest_at)
+
     def _reason(self, job: ListedJob, status: JobStatus | None) -> Reason | None:
         if status is None:
-            return None if job.manifest_at is None or self._may_be_forgotten(job.manifest_at) else Reason.NEVER_STARTED
+            return Reason.NEVER_STARTED if self._is_never_started(job) else None
         if not status.is_terminal:
             return None if status.is_held(self.now) else Reason.LEFT
         if not status.published:

@@ -9,11 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from consumers.ports import Message
 from events.json_object import JsonError, load_object
 from events.keys import JobRef, parse_job_key
-from events.notification import NotificationError, parse_notification
+from events.notification import NotificationError, ObjectCreated, parse_notification
 from infra.work_queues import WORK_QUEUES, work_queue_of
 
 UNHANDLED = "received_too_often"
 """The code of what the queue's own redrive policy moved here: no worker said anything about it."""
+REFUSED = frozenset({"notification", "foreign_bucket", "unknown_key"})
+"""The codes of messages that no worker understands (``consumers.worker.message``)."""
 
 
 class Envelope(BaseModel):
@@ -43,9 +45,11 @@ class Letter:
 
     message: Message
     envelope: Envelope | None
-    keys: tuple[str, ...]
-    """What the original notification speaks of; none if it is no notification."""
+    created: tuple[ObjectCreated, ...]
+    """What the original notification speaks of; nothing if it is none."""
+    is_notification: bool
     sent_at: datetime
+    """When it came here; or, of what the queue itself moved here, when its message was first sent."""
 
     @property
     def id(self) -> str:
@@ -54,6 +58,26 @@ class Letter:
     @property
     def code(self) -> str:
         return self.envelope.code if self.envelope else UNHANDLED
+
+    @property
+    def buried_at(self) -> datetime:
+        """When a worker wrote it, if one did. Its age counts from here."""
+        told = self.envelope.at if self.envelope else None
+        if told is None:
+            return self.sent_at
+        return told if told.tzinfo else told.replace(tzinfo=UTC)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(each.key for each in self.created)
+
+    def asks(self, bucket: str) -> tuple[str, ...]:
+        """The keys that a worker for this bucket would do something about."""
+        return tuple(each.key for each in self.created if each.bucket == bucket and work_queue_of(each.key))
+
+    def is_understood(self, bucket: str) -> bool:
+        """Whether a worker for this bucket would not refuse it; that it asks for nothing is no reason to."""
+        return self.is_notification and bool(self.asks(bucket) or not self.created)
 
     @property
     def body(self) -> str:
@@ -90,11 +114,11 @@ def read_letter(message: Message) -> Letter:
     except (JsonError, ValidationError):
         envelope = None
     try:
-        created = parse_notification(envelope.body if envelope else message.body)
+        created, is_notification = parse_notification(envelope.body if envelope else message.body), True
     except NotificationError:
-        created = []
+        created, is_notification = [], False
     sent_at = datetime.fromtimestamp(int(message.attributes.get("SentTimestamp", "0")) / 1000, UTC)
-    return Letter(message, envelope, tuple(each.key for each in created), sent_at)
+    return Letter(message, envelope, tuple(created), is_notification, sent_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +133,7 @@ class Choice:
     ids: frozenset[str] | None = None
 
     def takes(self, letter: Letter, now: datetime) -> bool:
-        age = now - letter.sent_at
+        age = now - letter.buried_at
         return (
             self.code in (None, letter.code)
             and (self.job is None or any(self.job in (job.job_id, str(job)) for job in letter.jobs))

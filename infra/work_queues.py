@@ -44,6 +44,15 @@ class WorkQueues:
             raise ValueError(f"{key} asks for nothing")
         await self.send(queue, notification_of(self._stack.bucket, key, at=utc_now()))
 
+    async def waiting(self, flow: Flow) -> int:
+        """About how many messages wait for a worker in the flow's queue; not those that one has."""
+        url = self._stack.queue_urls[FLOW_QUEUES[flow]]
+        with in_our_words():
+            reply = await retried(
+                lambda: self._control.get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"])
+            )
+        return int(reply["Attributes"]["ApproximateNumberOfMessages"])
+
     async def send(self, queue: str, body: str) -> None:
         """Returns once the queue has confirmed it."""
         with in_our_words():

@@ -224,6 +224,7 @@ def reconcile(
     """Ask again for what was handed in and never came to its end: S3 did not tell, or its message got lost.
 
     That is jobs without an end, ends that were not told, and controls that were not done. Once too often is harmless.
+    Jobs that no worker has begun are left to their own messages, unless there are more of them than messages.
     """
     from infra.cli.endings import endings
 

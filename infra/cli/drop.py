@@ -19,6 +19,7 @@ from events.manifest import MAX_FILES, MAX_TAB_CHARS, Destination, DownloadDesti
 from events.results import Completed, Failed
 from events.sheet_url import parse_sheet_url
 from events.status import CompletedOutcome, FailedOutcome, JobStatus, State
+from events.text import sendable
 from infra.cli import show
 from infra.cli.endings import Ending, ExitCode, ending_of, wrong_usage
 from infra.cli.environment import read_settings
@@ -164,7 +165,7 @@ def facts(handed: Handed) -> dict[str, Any]:
 
 
 def print_json(told: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(told, ensure_ascii=False) + "\n")
+    sys.stdout.write(sendable(json.dumps(told, ensure_ascii=False)) + "\n")
 
 
 def _how_to_look_again(job: JobRef | None, *, embedded: bool) -> str:

@@ -14,6 +14,7 @@ from consumers.worker.ledger import utc_now
 from infra.cli import show
 from infra.cli.drop import print_json
 from infra.cli.environment import read_settings
+from infra.cli.minutes import as_time
 from infra.clients import Clients
 from infra.logs import configure_logs
 from infra.provision import locate
@@ -30,8 +31,9 @@ def run(*, dry_run: bool, as_json: bool, older_than: int | None) -> None:
     configure_logs(level=logging.WARNING)
     settings, human, found = read_settings(), Console(stderr=as_json), list[Stuck]()
     minutes = settings.stuck_after_minutes if older_than is None else older_than
+    unchanged = as_time(minutes, "DROPCHUTE_STUCK_AFTER_MINUTES" if older_than is None else "--older-than")
     with Status("looking", console=human) as spinner:
-        reconciled = asyncio.run(_reconcile(settings, timedelta(minutes=minutes), found, spinner, dry_run=dry_run))
+        reconciled = asyncio.run(_reconcile(settings, unchanged, found, spinner, dry_run=dry_run))
     if as_json:
         print_json(_facts(reconciled, found, dry_run=dry_run, minutes=minutes))
     else:
@@ -47,9 +49,11 @@ async def _reconcile(
 
     stack = await asyncio.to_thread(locate, settings)
     async with Clients(settings) as clients:
+        queues = WorkQueues(clients.control, stack)
         return await reconcile(
             S3ObjectStore(clients.s3, stack.bucket),
-            WorkQueues(clients.control, stack).ask_again,
+            queues.ask_again,
+            queues.waiting,
             older_than=older_than,
             now=utc_now(),
             dry_run=dry_run,
@@ -75,8 +79,11 @@ def _show(console: Console, reconciled: Reconciled, found: Sequence[Stuck], *, d
         what = f"{show.count(reconciled.jobs, 'job')} and {show.count(reconciled.controls, 'control')}"
         did = "Would ask" if dry_run else "Asked"
         show.say(console, f"{did} again for {what}.", style="yellow" if dry_run else "green")
-    else:
+    elif not reconciled.waiting:
         show.say(console, f"Nothing has been stuck for {show.count(minutes, 'minute')} or more.", style="green")
+    if reconciled.waiting:
+        what = show.count(reconciled.waiting, "job")
+        show.say(console, f"Waiting in its queue, so not asked again: {what}. Is there a worker?", style="yellow")
     if reconciled.unreadable:
         left = show.count(reconciled.unreadable, "job")
         show.say(console, f"Left alone: {left} with a status of another version.", style="yellow")

@@ -14,8 +14,8 @@ from consumers.sweep import Abandoned, Swept, sweep
 from consumers.worker.ledger import utc_now
 from infra.cli import show
 from infra.cli.drop import print_json
-from infra.cli.endings import wrong_usage
 from infra.cli.environment import read_settings
+from infra.cli.minutes import as_time
 from infra.clients import Clients
 from infra.logs import configure_logs
 from infra.provision import locate
@@ -23,8 +23,6 @@ from infra.s3_store import S3ObjectStore
 from infra.settings import Settings
 
 SHOWN_JOBS = 50
-# Far beyond the day that anything lives.
-MAX_MINUTES = 365 * 24 * 60
 COLUMNS = ("job", "why", "objects", "size", "open uploads", "untouched since")
 
 
@@ -33,11 +31,9 @@ def run(*, dry_run: bool, as_json: bool, older_than: int | None) -> None:
     configure_logs(level=logging.WARNING)
     settings, human, found = read_settings(), Console(stderr=as_json), list[Abandoned]()
     minutes = settings.abandoned_after_minutes if older_than is None else older_than
-    if minutes > MAX_MINUTES:
-        option = "DROPCHUTE_ABANDONED_AFTER_MINUTES" if older_than is None else "--older-than"
-        raise wrong_usage(f"{option} is {minutes:,} minutes; a year has {MAX_MINUTES:,}, and nothing lives that long.")
+    untouched = as_time(minutes, "DROPCHUTE_ABANDONED_AFTER_MINUTES" if older_than is None else "--older-than")
     with Status("looking", console=human) as spinner:
-        swept = asyncio.run(_sweep(settings, timedelta(minutes=minutes), found, spinner, dry_run=dry_run))
+        swept = asyncio.run(_sweep(settings, untouched, found, spinner, dry_run=dry_run))
     if as_json:
         print_json(_facts(swept, found, dry_run=dry_run, minutes=minutes))
     else:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import pytest
+from faulty_proxy import FaultyProxy, Hold, sqs_error
 from kit import Kit, new_job
 
 from consumers.ports import Message
@@ -41,11 +42,11 @@ def environment(kit: Kit, tmp_path, **more: str) -> dict[str, str]:
 def run(kit: Kit, tmp_path):
     """A command in a process, while this loop goes on."""
 
-    async def run_it(*arguments: str, answer: str | None = None):
+    async def run_it(*arguments: str, answer: str | None = None, **more: str):
         return await asyncio.to_thread(
             subprocess.run,
             [*DROPCHUTE, *arguments],
-            env=environment(kit, tmp_path),
+            env=environment(kit, tmp_path, **more),
             cwd=tmp_path,
             input=answer or "",
             capture_output=True,
@@ -188,6 +189,121 @@ async def test_a_purge_asks_and_deletes_only_what_was_chosen(kit: Kit, run):
     assert "Deleted 1 dead letter." in yes.stdout
     assert [letter["code"] for letter in told["letters"]] == ["model_rejected"]
     assert "There are no dead letters." in empty.stdout
+
+
+async def test_what_another_command_hides_is_no_reason_to_say_that_there_is_nothing(kit: Kit, run):
+    for _ in range(3):
+        await bury(kit, new_job().manifest_key(Flow.QUERY))
+    held = await kit.queue("dead_letters").receive(max_messages=10, wait_seconds=1, visibility_seconds=60)
+    listed = await run("dlq", "ls")
+    told = await run("dlq", "redrive", "--json")
+    for message in held:
+        await kit.queue("dead_letters").change_visibility(message, 0)
+
+    assert len(held) == 3
+    assert (listed.returncode, told.returncode) == (1, 1)
+    assert "There are no dead letters" not in listed.stdout + listed.stderr
+    assert "3 letters more: hidden by another command, for up to 60 seconds" in listed.stderr
+    assert json.loads(told.stdout)["hidden"] == 3
+    assert await kit.in_queue("dead_letters") == (3, 0)
+
+
+async def test_a_letter_with_half_a_character_is_shown_like_any_other(kit: Kit, run):
+    body = '{"name": "caf\\ud83d"}'
+    letter = DeadLetter(code="notification", reason="caf\ud83d", worker="worker-1", at=datetime.now(UTC))
+    await kit.clients.control.send_message(
+        QueueUrl=kit.stack.queue_urls["dead_letters"],
+        MessageBody=letter.envelope(Message("queries", "m-1", "r-1", body)),
+    )
+    shown = await run("dlq", "show")
+    told = await run("dlq", "show", "--json")
+
+    assert (shown.returncode, told.returncode) == (0, 0), shown.stderr + told.stderr
+    assert '"name": "caf"' in shown.stdout
+    assert json.loads(told.stdout)["letters"][0]["body"] == body
+
+
+async def test_what_would_be_refused_again_is_left_and_said(kit: Kit, run):
+    await bury(kit, new_job().manifest_key(Flow.QUERY), "unknown_key")
+    ran = await run("dlq", "redrive")
+
+    assert ran.returncode == 1
+    assert "it would be refused again" in ran.stdout
+    assert "Sent back 0 messages." in ran.stdout
+    assert await kit.in_queue("queries") == (0, 0)
+    assert await kit.in_queue("dead_letters") == (1, 0)
+
+
+async def test_a_redrive_tells_what_it_did_when_it_is_stopped(kit: Kit, tmp_path):
+    for _ in range(30):
+        await bury(kit, new_job().manifest_key(Flow.QUERY))
+    hold, sent = Hold(then=sqs_error(400, "ReceiptHandleIsInvalid")), 0
+
+    def watch(request):
+        nonlocal sent
+        sent += request.action == "SendMessage"
+        return hold if sent and request.action == "ReceiveMessage" else None
+
+    with FaultyProxy(str(kit.settings.aws_endpoint_url)).running() as proxy:
+        proxy.watch(watch)
+        process = subprocess.Popen(
+            # A shell starts what it runs in the background deaf to Ctrl-C, and that is inherited.
+            ["env", "--default-signal=INT", *DROPCHUTE, "dlq", "redrive"],
+            env=environment(kit, tmp_path, AWS_ENDPOINT_URL=proxy.endpoint),
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert await asyncio.to_thread(hold.arrived.wait, 30)
+            process.send_signal(signal.SIGINT)
+            said, why = await asyncio.to_thread(process.communicate, timeout=30)
+        finally:
+            hold.let_go.set()
+            process.kill()
+            process.wait()
+    in_queue, _ = await kit.in_queue("queries")
+
+    assert process.returncode == 130, why
+    assert 0 < in_queue < 30
+    assert f"Sent back {in_queue} messages." in said
+    assert await kit.in_queue("dead_letters") == (30 - in_queue, 0)
+
+
+async def test_a_redrive_tells_what_it_did_when_it_fails(kit: Kit, run):
+    for _ in range(30):
+        await bury(kit, new_job().manifest_key(Flow.QUERY))
+    sent = 0
+
+    def watch(request):
+        nonlocal sent
+        sent += request.action == "SendMessage"
+        return sqs_error(503, "ServiceUnavailable") if sent > 12 and request.action == "SendMessage" else None
+
+    with FaultyProxy(str(kit.settings.aws_endpoint_url)).running() as proxy:
+        proxy.watch(watch)
+        ran = await run("dlq", "redrive", "--json", AWS_ENDPOINT_URL=proxy.endpoint)
+    told = json.loads(ran.stdout)
+
+    assert ran.returncode == 3
+    assert (told["sent_back"], told["to_the_end"]) == (12, False)
+    assert await kit.in_queue("queries") == (12, 0)
+    assert await kit.in_queue("dead_letters") == (18, 0)
+
+
+async def test_reconcile_says_what_waits_in_its_queue_and_adds_nothing_to_it(kit: Kit, run):
+    await kit.store.delete(await kit.keys(ROOT))
+    await kit.lose_notifications((await kit.drop()).job.manifest_key(Flow.QUERY))
+    first = await run("reconcile", "--older-than", "0")
+    second = await run("reconcile", "--older-than", "0")
+    told = json.loads((await run("reconcile", "--older-than", "0", "--json")).stdout)
+
+    assert "Asked again for 1 job and 0 controls." in first.stdout
+    assert "Waiting in its queue, so not asked again: 1 job." in second.stdout
+    assert "Nothing has been stuck" not in second.stdout
+    assert (told["jobs"], told["waiting"], told["stuck"]) == (0, 1, [])
+    assert await kit.in_queue("queries") == (1, 0)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Dead letters over the real queues: found, sent back, deleted; what is not meant stays, and can be seen."""
 
 import json
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,7 +15,8 @@ from consumers.worker.outcome import DeadLetter
 from events.keys import Flow, JobRef
 from events.results import Failed, FailureCode
 from infra.dead_letters import DeadLetterBox, Fate
-from infra.letter import UNHANDLED, Choice, Letter, read_letter
+from infra.letter import REFUSED, UNHANDLED, Choice, Letter, read_letter
+from infra.letter_queue import Looked
 from infra.provision import Stack
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -40,7 +42,11 @@ async def bury(kit: Kit, body: str, *, queue: str = "queries", **facts: Any) -> 
 
 
 async def find(kit: Kit, choice: Choice = ALL, *, later: timedelta = timedelta()) -> list[Letter]:
-    return await box(kit).find(choice, now=datetime.now(UTC) + later)
+    found: list[Letter] = []
+    looked = await box(kit).look(choice, now=datetime.now(UTC) + later, on_letter=found.append)
+
+    assert looked == Looked(to_the_end=True)
+    return sorted(found, key=lambda letter: (letter.buried_at, letter.id))
 
 
 async def redriven(kit: Kit, choice: Choice = ALL, *, dry_run: bool = False, stack: Stack | None = None) -> list[Fate]:
@@ -84,7 +90,6 @@ async def test_more_than_one_receive_brings_are_all_found_once_and_stay_visible(
     found = await find(kit)
 
     assert sorted(int(letter.envelope.reason) for letter in found if letter.envelope) == list(range(23))
-    assert found == sorted(found, key=lambda letter: (letter.sent_at, letter.id))
     assert await kit.in_queue("dead_letters") == (23, 0)
 
 
@@ -109,6 +114,22 @@ async def test_letters_are_chosen_by_code_by_job_by_age_and_by_id(kit: Kit):
     assert await chosen(older_than=hour) == []
     assert len(await chosen(older_than=hour, later=2 * hour)) == len(await chosen(newer_than=hour)) == 3
     assert await chosen(newer_than=hour, later=2 * hour) == []
+
+
+def test_age_counts_from_when_a_worker_wrote_the_letter_and_else_from_when_its_message_was_sent():
+    sent, at = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 2)  # noqa: DTZ001 - what others write may have none
+    facts = {"SentTimestamp": str(int(sent.timestamp() * 1000))}
+    told = {"code": "internal", "reason": "r", "queue": "queries", "body": "", "body_chars": 0, "at": at.isoformat()}
+    written = read_letter(Message("dead_letters", "m", "r", json.dumps(told), facts))
+    moved = read_letter(Message("dead_letters", "m", "r", body_of(), facts))
+    minute = timedelta(minutes=1)
+
+    for letter, begun in ((written, at.replace(tzinfo=UTC)), (moved, sent)):
+        assert letter.buried_at == begun
+        assert Choice(older_than=minute).takes(letter, begun + minute)
+        assert not Choice(newer_than=minute).takes(letter, begun + minute)
+        assert not Choice(older_than=minute).takes(letter, begun + minute - timedelta.resolution)
+        assert Choice(newer_than=minute).takes(letter, begun + minute - timedelta.resolution)
 
 
 @pytest.mark.parametrize(
@@ -157,17 +178,28 @@ async def test_what_the_queue_itself_moved_away_goes_back_to_where_its_key_belon
 
 async def test_a_queue_s_own_redrive_policy_makes_a_letter_that_can_be_sent_back(kit: Kit):
     """Received until the queue moves it: the attribute says from where, even if the body says nothing."""
-    await kit.clients.control.send_message(QueueUrl=kit.stack.queue_urls["queries"], MessageBody="no notification")
+    await kit.clients.control.send_message(QueueUrl=kit.stack.queue_urls["queries"], MessageBody=body_of())
     queue = kit.queue()
     for _ in range(101):
         if not await queue.receive(max_messages=1, wait_seconds=0, visibility_seconds=0):
             break
     (letter,) = await find(kit)
     fates = await redriven(kit)
+    told = "DeadLetterQueueSourceArn" in letter.message.attributes
 
-    assert (letter.code, letter.envelope, letter.body) == (UNHANDLED, None, "no notification")
-    assert (letter.queue, fates) in (("queries", [Fate.SENT_BACK]), (None, [Fate.NO_QUEUE]))
-    assert await bodies(kit, "queries") == (["no notification"] if letter.queue else [])
+    assert (letter.code, letter.envelope, letter.body) == (UNHANDLED, None, body_of())
+    assert (letter.queue, fates) == (("queries", [Fate.SENT_BACK]) if told else (None, [Fate.NO_QUEUE]))
+    assert await bodies(kit, "queries") == ([body_of()] if told else [])
+
+
+@pytest.mark.parametrize(
+    ("arn", "queue"),
+    [("arn:aws:sqs:eu-west-1:1:mine-visualizations", "visualizations"), ("arn:aws:sqs:eu-west-1:1:others", None)],
+)
+def test_the_queue_that_moved_a_letter_here_is_told_by_its_attribute(arn: str, queue: str | None):
+    letter = read_letter(Message("dead_letters", "m", "r", body_of(), {"DeadLetterQueueSourceArn": arn}))
+
+    assert letter.queue == queue
 
 
 async def test_a_dry_run_tells_the_same_and_moves_nothing(kit: Kit):
@@ -211,13 +243,47 @@ def _failed(job: JobRef) -> Failed:
     )
 
 
+async def test_of_several_records_one_that_still_asks_for_something_is_enough(kit: Kit):
+    done, waits = new_job().undo_key, new_job().manifest_key(Flow.QUERY)
+    await bury(kit, body_of(done, waits))
+    await bury(kit, body_of(done, new_job().undo_key))
+
+    assert sorted(await redriven(kit)) == sorted([Fate.SENT_BACK, Fate.CONTROL_DONE])
+    assert await bodies(kit, "queries") == [body_of(done, waits)]
+
+
+async def test_a_job_whose_status_cannot_be_read_is_sent_back_for_its_worker_to_judge(kit: Kit):
+    job = new_job()
+    await kit.store.put(job.status_key, b'{"version": 2}', media_type="application/json")
+    await bury(kit, body_of(job.manifest_key(Flow.QUERY)))
+
+    assert await redriven(kit) == [Fate.SENT_BACK]
+
+
 async def test_what_cannot_be_sent_back_is_left(kit: Kit):
     await bury(kit, "x" * 70_000)
     await bury(kit, body_of(), queue="elsewhere")
-    await send(kit, "no notification")
+    await send(kit, body_of())
 
     assert sorted(await redriven(kit)) == sorted([Fate.CUT, Fate.NO_QUEUE, Fate.NO_QUEUE])
     assert await kit.in_queue("dead_letters") == (3, 0)
+
+
+async def test_what_no_worker_understands_is_left_and_what_one_understands_in_part_is_not(kit: Kit):
+    ours = record(new_job().manifest_key(Flow.QUERY))
+    foreign = record(new_job().manifest_key(Flow.QUERY), "others")
+    unknown = record(f"{new_job().result_key(1, 'x')}")
+    for code in sorted(REFUSED):
+        await bury(kit, json.dumps({"Records": [ours]}), code=code)
+    for records in ([foreign], [unknown], [foreign, unknown]):
+        await bury(kit, json.dumps({"Records": records}))
+    await bury(kit, "no notification")
+    await send(kit, "no notification")
+    await bury(kit, json.dumps({"Records": [foreign, ours]}))
+
+    assert Counter(await redriven(kit)) == {Fate.REFUSED: 8, Fate.SENT_BACK: 1}
+    assert await bodies(kit, "queries") == [json.dumps({"Records": [foreign, ours]})]
+    assert await kit.in_queue("dead_letters") == (8, 0)
 
 
 async def test_a_letter_is_deleted_only_after_the_queue_has_taken_its_message(kit: Kit):
@@ -240,10 +306,9 @@ async def test_only_the_chosen_letters_are_deleted(kit: Kit):
     chosen = {letter.id for letter in await find(kit, Choice(code="internal"))}
     await bury(kit, body_of(), code="internal")  # came while the question was asked
     deleted: list[Letter] = []
-    await box(kit).purge(
-        Choice(code="internal", ids=frozenset(chosen)), now=datetime.now(UTC), on_letter=deleted.append
-    )
+    looked = await box(kit).purge(frozenset(chosen), now=datetime.now(UTC), on_letter=deleted.append)
 
+    assert looked.is_whole
     assert {letter.id for letter in deleted} == chosen
     assert sorted(letter.code for letter in await find(kit)) == ["internal", "model_rejected"]
     assert await kit.in_queue("dead_letters") == (2, 0)

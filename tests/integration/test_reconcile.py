@@ -47,9 +47,11 @@ async def reconciled(
 ) -> tuple[list[Stuck], Reconciled]:
     """What is found when so much time has passed, and its sum."""
     found: list[Stuck] = []
+    queues = WorkQueues(kit.clients.control, kit.stack)
     result = await reconcile(
         store or kit.store,
-        WorkQueues(kit.clients.control, kit.stack).ask_again,
+        queues.ask_again,
+        queues.waiting,
         older_than=10 * MINUTES,
         now=datetime.now(UTC) + passed,
         dry_run=dry_run,
@@ -147,6 +149,46 @@ async def test_a_day_later_it_is_asked_for_so_that_its_uploader_is_told_but_not_
 
     assert reasons(expired) == {job: Reason.NEVER_STARTED}
     assert forgotten == []
+
+
+# ---------------------------------------------------------------- what waits
+
+
+async def test_a_timer_adds_no_message_while_no_worker_comes(kit: Kit):
+    await lost(kit)
+    rounds = [await reconciled(kit, minutes * MINUTES) for minutes in range(11, 71, 10)]
+
+    assert [result for _, result in rounds] == [Reconciled(jobs=1)] + [Reconciled(waiting=1)] * 5
+    assert await waiting(kit) == [1, 0, 0]
+
+
+async def test_jobs_are_asked_for_when_there_are_more_of_them_than_messages_in_their_own_queue(kit: Kit):
+    for _ in range(3):
+        await lost(kit)
+    await lost(kit, flow=Flow.VISUALIZATION)
+    left = ManifestKey(await lost(kit), Flow.QUERY)
+    await (await kit.ledger("stopped").claim(left)).give_back(counts=False)
+    queues = WorkQueues(kit.clients.control, kit.stack)
+    for _ in range(2):
+        await queues.ask_again(new_job().manifest_key(Flow.QUERY))
+    await queues.ask_again(new_job().manifest_key(Flow.VISUALIZATION))
+    found, result = await reconciled(kit)
+    again = await reconciled(kit)
+
+    assert result == Reconciled(jobs=4, waiting=1)
+    assert sorted(each.reason for each in found) == sorted([Reason.NEVER_STARTED] * 3 + [Reason.LEFT])
+    assert await waiting(kit) == [2 + 4 + 1, 1, 0]
+    assert again[1] == Reconciled(jobs=1, waiting=4)
+
+
+async def test_what_is_waiting_and_also_cancelled_has_its_control_asked_for(kit: Kit):
+    job = await lost(kit)
+    await kit.store.put(job.cancel_key, b"{}", media_type=JSON)
+    await kit.lose_notifications(job.cancel_key)
+    await WorkQueues(kit.clients.control, kit.stack).ask_again(job.manifest_key(Flow.QUERY))
+
+    assert (await reconciled(kit))[1] == Reconciled(controls=1, waiting=1)
+    assert await waiting(kit) == [1, 0, 1]
 
 
 # ---------------------------------------------------------------- what is left alone

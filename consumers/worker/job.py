@@ -21,6 +21,7 @@ from consumers.errors import ClaimLost, HeldElsewhere, JobError, ObjectMissing, 
 from consumers.ports import EventSink, ObjectStore, Report, StoredObject
 from consumers.s3_file_management import remove_results, remove_uploads
 from consumers.uncancelled import uncancelled
+from consumers.worker import endings
 from consumers.worker.budget import ByteBudget, NoRoom
 from consumers.worker.finish import NOTHING_KNOWN, Bury, Finish, Known, owes_a_sheet
 from consumers.worker.keep import while_kept
@@ -33,8 +34,6 @@ from events.manifest import MAX_LIFE, MAX_MANIFEST_BYTES, Manifest, ManifestErro
 from events.results import FailureCode, Stage, event_of
 from events.status import CompletedOutcome, FailedOutcome
 
-MANIFEST_GONE = "The request was removed before it was answered. Drop the files again to have it answered."
-NO_WORD = "Every attempt was broken off by an error that nobody foresaw, or with its worker: see the workers' logs."
 MAX_TEXT_CHARS = 10_000
 MAX_NOTES = 200
 MAX_NOTE_CHARS = 500
@@ -135,9 +134,9 @@ class JobTransaction:
 
     async def _give_back_unused(self, claiming: "asyncio.Task[Claim]") -> None:
         """A claim that was under way when its caller was cancelled: nobody shall have to wait for its end."""
-        with suppress(HeldElsewhere, ClaimLost, JobError):
-            claim = await claiming
-            if not claim.status.is_terminal:
+        with suppress(HeldElsewhere, ClaimLost, JobError, TimeoutError):
+            async with asyncio.timeout(_ABANDON_SECONDS):
+                claim = await claiming
                 await claim.give_back(counts=False)
 
     async def _is_removed(self, key: ManifestKey) -> bool:
@@ -156,8 +155,8 @@ class JobTransaction:
         try:
             if attempts > self._policy.attempts:
                 # They may have taken their workers with them.
-                await self._fail(claim, _given_up(FailureCode.INTERNAL), progress.stage)
-                return Known(cause=NO_WORD)
+                await self._fail(claim, endings.given_up(FailureCode.INTERNAL), progress.stage)
+                return Known(cause=endings.NO_WORD)
             keeper = claim.keep(every_seconds=self._policy.heartbeat_seconds)
             return Known(keys=await while_kept(keeper, self._work(claim, progress), name=f"job {claim.job}"))
         except Permanent as error:
@@ -166,7 +165,7 @@ class JobTransaction:
             if attempts < self._policy.attempts:
                 raise
             log.warning("job.given_up", job=str(claim.job), code=error.code, message=error.message)
-            await self._fail(claim, _given_up(error.code), progress.stage)
+            await self._fail(claim, endings.given_up(error.code), progress.stage)
             return Known(cause=error.message)
         return NOTHING_KNOWN
 
@@ -180,7 +179,7 @@ class JobTransaction:
         found = {each.key: each.etag async for each in self._store.list(claim.job.prefix)}
         # Without a manifest its session was closed: then the ledger knows, and refuses the end.
         if found.get(claim.job.manifest_key(claim.status.flow), stored.etag) != stored.etag:
-            raise _changed()
+            raise endings.manifest_changed()
         await claim.end(
             results.Completed(
                 **claim.identity,
@@ -214,9 +213,8 @@ class JobTransaction:
             if not clock.expired():
                 raise
             if left <= self._policy.seconds:
-                raise _expired() from error
-            message = "This took too long. Ask for less at once, or drop smaller files."
-            raise Permanent(FailureCode.CODE_TIMEOUT, message) from error
+                raise endings.expired() from error
+            raise endings.too_slow() from error
 
     async def _read_manifest(self, claim: Claim) -> tuple[Manifest, StoredObject]:
         """The manifest, and the object that it was read from: the same one in every attempt."""
@@ -226,10 +224,10 @@ class JobTransaction:
         except ObjectMissing as error:
             if claim.status.appending_to is not None:
                 # What it may have written must be taken back first, and the ledger is what remembers it.
-                raise Permanent(FailureCode.MANIFEST_GONE, MANIFEST_GONE) from error
+                raise endings.manifest_gone() from error
             raise _ManifestGone from error
         if claim.status.manifest_etag not in (None, stored.etag):
-            raise _changed()
+            raise endings.manifest_changed()
         try:
             return parse_manifest(stored.body, key, bucket=self._store.bucket), stored
         except ManifestError as error:
@@ -242,7 +240,7 @@ class JobTransaction:
             expires = min(expires, manifest.expires_at)
         left = (expires - self._now()).total_seconds()
         if left <= 0:
-            raise _expired()
+            raise endings.expired()
         return left
 
     async def _fail(self, claim: Claim, error: Permanent, stage: Stage | None) -> None:
@@ -292,34 +290,16 @@ class JobTransaction:
         The event has the id of every end: where a close of the session told of it just now, it is dropped.
         """
         log.info("job.manifest_gone", job=str(claim.job))
-        gone = results.Failed(**claim.identity, code=FailureCode.MANIFEST_GONE, message=MANIFEST_GONE)
+        gone = endings.manifest_gone()
+        failed = results.Failed(**claim.identity, code=gone.code, message=gone.message)
         try:
-            await self._events.publish(event_of(gone, time=claim.status.accepted_at))
+            await self._events.publish(event_of(failed, time=claim.status.accepted_at))
             await remove_uploads(self._store, claim.job)
         except Transient:
             await self._abandon(claim, counts=False)
             raise
         await self._store.delete([claim.job.status_key])
         return Completed()
-
-
-def _given_up(code: FailureCode) -> Permanent:
-    return Permanent(
-        code,
-        "We could not answer this although we tried several times. Please try again later; our team has been told.",
-    )
-
-
-def _expired() -> Permanent:
-    return Permanent(FailureCode.EXPIRED, "This request has expired. Drop the files again to have it answered.")
-
-
-def _changed() -> Permanent:
-    return Permanent(
-        FailureCode.MANIFEST_CHANGED,
-        "The request was changed after it had been handed in, so it was not answered. Drop the files again, as a new "
-        "request.",
-    )
 
 
 def _bounded(notes: tuple[str, ...]) -> tuple[str, ...]:

@@ -90,7 +90,9 @@ class Claim:
         await self._write(published=True)
 
     async def give_back(self, *, counts: bool) -> None:
-        """Let anybody claim the job again; ``counts`` says whether this was an attempt."""
+        """Let anybody claim the job again, unless it has ended; ``counts`` says whether this was an attempt."""
+        if self.status.is_terminal:
+            return
         attempts = self.status.attempts if counts else self.status.attempts - 1
         await self._write(state=State.WAITING, claim_expires_at=None, attempts=attempts)
 

@@ -131,6 +131,18 @@ def test_a_stop_does_not_wait_for_a_store_that_does_not_answer():
     tell(story)
 
 
+def test_a_stop_in_the_moment_in_which_a_job_ended_does_not_open_it_again():
+    async def story(scene):
+        key = await scene.drop()
+        claim = await scene.ledger("worker-1").claim(key)
+        await claim.end(results.Completed(session_id=key.job.session_id, job_id=key.job.job_id, flow=Flow.QUERY))
+        await claim.give_back(counts=False)
+
+        assert (await status_of(scene, key)).state is State.COMPLETED
+
+    tell(story)
+
+
 async def _for_ever(drop, *, report):
     await asyncio.Event().wait()
 

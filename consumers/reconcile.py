@@ -166,7 +166,7 @@ class _Reconciler:
         for key, since in job.controls.items():
             await self._ask_again(Stuck(key, job.ref.session_id, job.ref, Reason.CONTROL, since))
         try:
-            found = await read_status(self.store, job.ref, now=lambda: self.now)
+            found = await read_status(self.store, job.ref)
         except ValidationError:
             log.warning("reconcile.status_unreadable", job=str(job.ref))
             self.reconciled.unreadable += 1

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from consumers.listed_job import ListedJob, counted, listed_jobs
 from consumers.ports import ObjectStore
-from consumers.worker.ledger import read_status
+from consumers.worker.ledger import read_status, utc_now
 from events.keys import ROOT, JobRef, parse_control_key, parse_job_key
 from events.manifest import MAX_LIFE
 from events.status import CompletedOutcome, JobStatus
@@ -67,6 +67,7 @@ async def sweep(
     *,
     older_than: timedelta,
     now: datetime,
+    clock: Callable[[], datetime] = utc_now,
     dry_run: bool = False,
     on_listed: Callable[[int], None] = lambda keys: None,
     on_abandoned: Callable[[Abandoned], None] = lambda abandoned: None,
@@ -75,10 +76,11 @@ async def sweep(
 
     Abandoned are the uploads of a job that has no manifest, that has ended, or whose day is over; multipart
     uploads that were left open; and what a worker still wrote, too late or with its last breath, of a job whose
-    manifest a close had removed. Workers may be at work meanwhile, and other sweeps. ``on_listed``
-    is told how many keys have been looked at. Memory is that of one job, and of the uploads that are open.
+    manifest a close had removed. Workers may be at work meanwhile, and other sweeps. ``on_listed`` is told how many
+    keys have been looked at; ``clock`` is this machine's, which tells whether a claim has run out. Memory is that of
+    one job, and of the uploads that are open.
     """
-    sweeper, swept, seen = _Sweeper(store, now - older_than, now, dry_run=dry_run), Swept(), set[JobRef]()
+    sweeper, swept, seen = _Sweeper(store, now - older_than, now, clock, dry_run=dry_run), Swept(), set[JobRef]()
 
     def found(abandoned: Abandoned | None) -> None:
         if abandoned is not None:
@@ -100,9 +102,12 @@ async def sweep(
 class _Sweeper:
     """Looks at one job after the other."""
 
-    def __init__(self, store: ObjectStore, cutoff: datetime, now: datetime, *, dry_run: bool) -> None:
+    def __init__(
+        self, store: ObjectStore, cutoff: datetime, now: datetime, clock: Callable[[], datetime], *, dry_run: bool
+    ) -> None:
         self._store = store
         self._now = now
+        self._clock = clock
         self._dry_run = dry_run
         self.cutoff = cutoff
 
@@ -124,7 +129,7 @@ class _Sweeper:
         if job.last_active >= self.cutoff:
             return None
         try:
-            found = await read_status(self._store, ref, now=lambda: self._now)
+            found = await read_status(self._store, ref, now=self._clock)
         except ValidationError:
             log.warning("sweep.status_unreadable", job=str(ref))
             return None

@@ -369,7 +369,7 @@ class World:
     async def _sweep(self):
         """The timer's sweep. All that it may find is what came too late for a close."""
         before, later = set(self.store.objects), virtual_time.now() + timedelta(minutes=2)
-        await sweep(self.store, older_than=timedelta(minutes=1), now=later)
+        await sweep(self.store, older_than=timedelta(minutes=1), now=later, clock=virtual_time.now)
         late = {job.status_key for job, plan in self.plans.items() if plan.closed}
         for key in before - set(self.store.objects) - late:
             self.broken.append(f"only a sweep removed {key}")

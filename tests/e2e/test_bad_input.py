@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import xlsxwriter
+from endpoints import each_of
 from kit import Kit, manifest_of, new_job, until
 from pydantic import SecretStr
 from scripted_model import HttpError, ModelByRequest, Reply
@@ -23,6 +24,9 @@ from events.keys import Flow, JobRef
 from events.manifest import MAX_MANIFEST_BYTES
 from events.results import CompletedEvent, FailedEvent, FailureCode, parse_event
 from infra.wiring import run_worker
+
+# Every end is the same on each endpoint; one of them is enough.
+endpoint_url = each_of("localstack")
 
 CSV = b"name,amount\n" + b"".join(b"row %d,%d\n" % (number, number) for number in range(100))
 GOOD_CODE = "result = df.head(3)"

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import pytest
+from endpoints import each_of
 from faulty_proxy import FaultyProxy, Hold, sqs_error
 from kit import Kit, new_job
 
@@ -21,6 +22,9 @@ from consumers.worker.outcome import DeadLetter
 from events.keys import ROOT, Flow
 from events.notification import notification_of
 from events.results import Failed, FailureCode
+
+# What differs between endpoints is the integration tests' to find.
+endpoint_url = each_of("moto")
 
 DROPCHUTE = (sys.executable, "-m", "infra.cli.app")
 SECRET_ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "COLUMNS": "160"}

@@ -4,6 +4,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from endpoints import each_of
 from kit import Kit, new_job, until
 from scripted_model import Reply, ScriptedModel, Silence
 from worker_process import worker_process
@@ -11,6 +12,9 @@ from worker_process import worker_process
 from events.keys import Flow
 from events.results import AcceptedEvent, CompletedEvent, FailedEvent
 from events.status import State
+
+# On moto, workers are killed at every step.
+endpoint_url = each_of("localstack")
 
 CODE = Reply("```python\nresult = df\n```")
 

@@ -21,7 +21,9 @@ def read_settings() -> Settings:
         settings = Settings()
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        raise wrong_usage(f"{_variable(str(first['loc'][0]))}: {first['msg']}.") from error
+        # What is wrong between two variables names them itself.
+        which = f"{_variable(str(first['loc'][0]))}: " if first["loc"] else ""
+        raise wrong_usage(f"{which}{first['msg'].removeprefix('Value error, ')}.") from error
     except (UnicodeDecodeError, PermissionError) as error:
         raise wrong_usage(f".env cannot be read: {error}.") from error
     # Set but empty means unset: Docker Compose passes variables on like that.

@@ -322,6 +322,8 @@ def test_a_sweep_tells_what_it_would_remove_and_then_removes_it(tmp_path, dev):
         (["worker"], {"DROPCHUTE_LINK_SECONDS": "604801"}, "DROPCHUTE_LINK_SECONDS"),
         (["worker"], {"DROPCHUTE_PUBLIC_ENDPOINT_URL": "localhost:4566"}, "DROPCHUTE_PUBLIC_ENDPOINT_URL"),
         (["worker"], {"DROPCHUTE_LANES": "many"}, "DROPCHUTE_LANES"),
+        (["worker"], {"DROPCHUTE_CLAIM_SECONDS": "3"}, "usage  DROPCHUTE_CLAIM_SECONDS must be at least three times"),
+        (["worker"], {"DROPCHUTE_MEMORY_BYTES": "0"}, "DROPCHUTE_MEMORY_BYTES"),
         (["worker"], {"AWS_ENDPOINT_URL": "localhost:4566"}, "AWS_ENDPOINT_URL"),
     ],
 )

@@ -9,15 +9,14 @@ from typing import Never
 import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 
-from consumers.aws_retry import may_pass, retried, retrying
+from consumers.aws_retry import may_pass, retrying
 from consumers.errors import JobError
 from consumers.ports import Message
 from consumers.uncancelled import uncancelled
-from infra.aws_errors import in_our_words
 from infra.clients import Clients
 from infra.letter import Letter, read_letter
 from infra.sqs_batches import SqsBatches, is_lost
-from infra.sqs_queue import SqsQueue
+from infra.sqs_queue import SqsQueue, counts
 
 HIDDEN_SECONDS = 60
 """How long a letter stays hidden after its last renewal: so long after a command that was killed."""
@@ -99,12 +98,12 @@ class LetterQueue:
                 continue
             again += len(messages) - len(fresh)
             fruitless += 1 if fresh or not messages else 0
-            is_empty = not messages and (await self._counts())[0] == 0
+            is_empty = not messages and (await counts(self._control, self._url))[0] == 0
             if is_empty or fruitless == FRUITLESS_LOOKS or again > len(seen):
                 break
         if is_enough():
             return Looked(to_the_end=True)
-        visible, hidden = await self._counts()
+        visible, hidden = await counts(self._control, self._url)
         return Looked(visible == 0, max(0, hidden - len(self._held)))
 
     async def _receive(self) -> Sequence[Message]:
@@ -114,18 +113,6 @@ class LetterQueue:
             wait_seconds=self._wait_seconds,
             visibility_seconds=HIDDEN_SECONDS,
         )
-
-    async def _counts(self) -> tuple[int, int]:
-        """How many letters can be received, and how many are hidden, ours among them."""
-        with in_our_words():
-            reply = await retried(
-                lambda: self._control.get_queue_attributes(
-                    QueueUrl=self._url,
-                    AttributeNames=["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"],
-                )
-            )
-        facts = reply["Attributes"]
-        return int(facts["ApproximateNumberOfMessages"]), int(facts["ApproximateNumberOfMessagesNotVisible"])
 
 
 class _Held:

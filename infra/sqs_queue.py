@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import ClientError
 
+from consumers.aws_retry import retried
 from consumers.errors import QueueMessageLost
 from consumers.ports import Message
 from events.results import JobEvent
@@ -119,3 +120,15 @@ def _about(message: Message) -> Iterator[None]:
             if is_lost(error):
                 raise QueueMessageLost(message.message_id) from error
             raise
+
+
+async def counts(control: "SQSClient", url: str) -> tuple[int, int]:
+    """About how many messages of a queue can be received, and how many are hidden."""
+    with in_our_words():
+        reply = await retried(
+            lambda: control.get_queue_attributes(
+                QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+            )
+        )
+    facts = reply["Attributes"]
+    return int(facts["ApproximateNumberOfMessages"]), int(facts["ApproximateNumberOfMessagesNotVisible"])

@@ -8,6 +8,7 @@ from events.keys import Flow, parse_control_key, parse_manifest_key
 from events.notification import notification_of
 from infra.aws_errors import in_our_words
 from infra.provision import Stack
+from infra.sqs_queue import counts
 
 if TYPE_CHECKING:
     from types_aiobotocore_sqs import SQSClient
@@ -46,12 +47,8 @@ class WorkQueues:
 
     async def waiting(self, flow: Flow) -> int:
         """About how many messages wait for a worker in the flow's queue; not those that one has."""
-        url = self._stack.queue_urls[FLOW_QUEUES[flow]]
-        with in_our_words():
-            reply = await retried(
-                lambda: self._control.get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"])
-            )
-        return int(reply["Attributes"]["ApproximateNumberOfMessages"])
+        visible, _ = await counts(self._control, self._stack.queue_urls[FLOW_QUEUES[flow]])
+        return visible
 
     async def send(self, queue: str, body: str) -> None:
         """Returns once the queue has confirmed it."""

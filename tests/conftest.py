@@ -1,7 +1,10 @@
 """The real parts that tests run against, each started once."""
 
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -28,6 +31,15 @@ for name in [name for name in os.environ if name.startswith(("AWS_", "DROPCHUTE_
     del os.environ[name]
 
 
+_CLOUD = """
+import sys
+from infra.embedded.cloud import EmbeddedCloud
+with EmbeddedCloud() as cloud:
+    print(cloud.endpoint_url, flush=True)
+    sys.stdin.read()
+"""
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--record-from", default=None, help="ask the model at this base URL again, and keep its replies")
     parser.addoption("--long", action="store_true", help="the long versions: more runs of what is drawn at random")
@@ -46,6 +58,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def moto_endpoint() -> Iterator[str]:
     with EmbeddedCloud() as cloud:
         yield cloud.endpoint_url
+
+
+@pytest.fixture
+def own_moto() -> Iterator[str]:
+    """In a process of its own, for tests whose work is half moto's."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [sys.executable, "-c", _CLOUD], cwd=Path(__file__).parents[1], stdin=pipe, stdout=pipe, text=True
+    ) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.communicate(timeout=20)
 
 
 @pytest.fixture(scope="session")

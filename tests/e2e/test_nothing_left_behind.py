@@ -7,14 +7,11 @@ Everything else is what runs in production: notifications, queues, pollers, ledg
 import asyncio
 import json
 import random
-import subprocess
-import sys
 import urllib.request
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 
@@ -41,7 +38,6 @@ from infra.settings import Settings
 from infra.sqs_queue import SqsDeadLetters
 from infra.wiring import run_worker
 
-ROOT = Path(__file__).parents[2]
 JOBS, FEWER_JOBS = 500, 100
 CLAIM_SECONDS = 8
 JSON = "application/json"
@@ -68,25 +64,6 @@ MIXTURE: dict[str, tuple[int, str]] = {
     "upload until closed": (1, CLOSED),
     "answer, then close": (10, CLOSED),
 }
-
-
-CLOUD = """
-import sys
-from infra.embedded.cloud import EmbeddedCloud
-with EmbeddedCloud() as cloud:
-    print(cloud.endpoint_url, flush=True)
-    sys.stdin.read()
-"""
-
-
-@pytest.fixture
-def own_moto() -> Iterator[str]:
-    """In a process of its own: half of the work of these jobs is moto's."""
-    pipe = subprocess.PIPE
-    with subprocess.Popen([sys.executable, "-c", CLOUD], cwd=ROOT, stdin=pipe, stdout=pipe, text=True) as process:
-        assert process.stdout is not None
-        yield process.stdout.readline().strip()
-        process.communicate(timeout=20)
 
 
 @pytest.fixture

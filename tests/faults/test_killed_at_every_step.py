@@ -7,9 +7,7 @@ on one endpoint, because most of the time is waiting for the claims and the visi
 
 import asyncio
 import random
-import subprocess
-import sys
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
@@ -31,16 +29,7 @@ from infra.settings import Settings
 Item = TypeVar("Item")
 Done = TypeVar("Done")
 
-ROOT = Path(__file__).parents[2]
 SHORT_SAMPLE = 2
-
-CLOUD = """
-import sys
-from infra.embedded.cloud import EmbeddedCloud
-with EmbeddedCloud() as cloud:
-    print(cloud.endpoint_url, flush=True)
-    sys.stdin.read()
-"""
 
 
 @dataclass(frozen=True)
@@ -62,16 +51,6 @@ LONG = {
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("endpoint", ["moto", "localstack"] if metafunc.config.getoption("--long") else ["moto"])
-
-
-@pytest.fixture
-def own_moto() -> Iterator[str]:
-    """In a process of its own: most of the work is moto's."""
-    pipe = subprocess.PIPE
-    with subprocess.Popen([sys.executable, "-c", CLOUD], cwd=ROOT, stdin=pipe, stdout=pipe, text=True) as process:
-        assert process.stdout is not None
-        yield process.stdout.readline().strip()
-        process.communicate(timeout=20)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from infra.embedded.cloud import EmbeddedCloud
 from infra.provision import Stack, provision
 from infra.settings import Settings
 
-pytest_plugins = ("fault_table",)
+pytest_plugins = ("attack_table", "fault_table")
 
 # The same examples in every run: a gate must not depend on luck. To look for new ones: --hypothesis-profile=search
 hypothesis.settings.register_profile("gate", derandomize=True, deadline=None)

@@ -25,7 +25,9 @@ def descendants(root: int) -> Iterator[tuple[int, list[str]]]:
     while more := {pid for pid, fields in found.items() if int(fields[1]) in family} - family:
         family |= more
     for pid in family - {root}:
-        yield pid, found[pid]
+        # An orphan that has ended waits for us, as for any init; we await only our own.
+        if not (found[pid][0] == "Z" and int(found[pid][1]) == root):
+            yield pid, found[pid]
 
 
 def load_now(folder: Path) -> Load:

@@ -31,10 +31,11 @@ from all_attacks import ATTACKS
 from attack import CALM, MEGABYTE, Attack, Load, Trial
 from host_load import Meter, Traces, left_behind, load_now, traces
 from listeners import METADATA, Listeners
-from tier_under_test import Unavailable, open_tier
+
 
 from consumers.errors import Transient
-from consumers.ports import Limits, Sandbox, SandboxError, SandboxTask
+from consumers.ports import Limits, SandboxError, SandboxTask
+from consumers.sandbox.tiers import SandboxUnavailable, open_tier
 
 RUN = "consumers.sandbox.guest.run_code:run_query"
 # What the sandbox itself may add while a job runs: a spare that is being made, and the helpers of a cold start.
@@ -279,7 +280,7 @@ async def main(tier: str) -> None:
                 print(json.dumps({"ready": True}), file=channel)
                 while line := await asyncio.to_thread(sys.stdin.readline):
                     print(json.dumps(await worker.attack(by_number[int(line)])), file=channel)
-        except Unavailable as error:
+        except SandboxUnavailable as error:
             print(json.dumps({"ready": False, "lacks": str(error)}), file=channel)
 
 

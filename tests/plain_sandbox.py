@@ -35,6 +35,7 @@ os._exit(0)
 
 class PlainSandbox:
     tier = "plain subprocess"
+    walls = ()
 
     async def run(self, task: SandboxTask) -> SandboxReport:
         with tempfile.TemporaryDirectory() as inputs:

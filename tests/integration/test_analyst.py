@@ -65,6 +65,7 @@ class SandboxThat:
     """A sandbox that ends every task as told: a report beside the file that it speaks of, or a SandboxError."""
 
     tier = "told"
+    walls = ()
 
     def __init__(self, outcome, *, leaves="result.parquet"):
         self.outcome = outcome

@@ -1,6 +1,5 @@
-"""A child: a Python of its own that runs a piece of code behind the walls a test puts up in it."""
+"""A child: a Python of its own that runs one function, behind the walls which that puts up."""
 
-import inspect
 import json
 import subprocess
 import sys
@@ -10,25 +9,30 @@ from typing import Any
 
 import consumers
 
-_ROOT = Path(consumers.__file__).parents[1]
+_ROOTS = [str(Path(consumers.__file__).parents[1]), str(Path(__file__).parent)]
+_PROGRAM = """
+import importlib, json, sys
+roots, no_new_privs, module, name, arguments = json.loads(sys.argv[1])
+sys.path[:0] = roots
+from consumers.sandbox.guest import kernel
+function = getattr(importlib.import_module(module), name)
+kernel.drop_capabilities()
+if no_new_privs:
+    kernel.set_no_new_privs()
+print(json.dumps(function(*arguments)))
+"""
 
 
 def child(
-    code: Callable[..., object], *arguments: object, no_new_privs: bool = True
+    function: Callable[..., object], *arguments: object, no_new_privs: bool = True
 ) -> subprocess.CompletedProcess[str]:
-    """Run the source of a function of a test module, which imports what it needs itself, on JSON arguments.
+    """Call a function of an importable module with JSON arguments; what it returns is printed as JSON.
 
-    What it returns is printed as JSON. Without capabilities, so that a call that no wall stopped does no harm.
+    Without capabilities, so that an attempt which no wall stops does no harm.
     """
-    program = (
-        f"import json, sys\nsys.path.insert(0, {str(_ROOT)!r})\n"
-        "from consumers.sandbox.guest import kernel, landlock, seccomp\n"
-        f"kernel.drop_capabilities()\n{'kernel.set_no_new_privs()' if no_new_privs else ''}\n"
-        f"{inspect.getsource(code)}\n"
-        f"print(json.dumps({code.__name__}(*json.loads(sys.argv[1]))))"
-    )
+    task = [_ROOTS, no_new_privs, function.__module__, function.__name__, arguments]
     return subprocess.run(
-        [sys.executable, "-I", "-B", "-c", program, json.dumps(arguments)],
+        [sys.executable, "-I", "-B", "-c", _PROGRAM, json.dumps(task)],
         capture_output=True,
         text=True,
         timeout=60,
@@ -37,8 +41,8 @@ def child(
     )
 
 
-def returned(code: Callable[..., object], *arguments: object) -> Any:
+def returned(function: Callable[..., object], *arguments: object) -> Any:
     """What the function returned in its child."""
-    ended = child(code, *arguments)
+    ended = child(function, *arguments)
     assert ended.returncode == 0, ended.stderr
     return json.loads(ended.stdout.splitlines()[-1])

@@ -6,6 +6,7 @@ import socket
 
 import pytest
 from in_child import child, returned
+from walled_programs import attempt_all, execute_programs, reach_outside, restrict
 
 from consumers.sandbox.guest import landlock
 
@@ -36,70 +37,8 @@ def folders(tmp_path):
     return tmp_path
 
 
-def _attempts(folder, attempts):
-    """Restricted to the folders, what each attempt comes to: 0 or an errno."""
-    import ctypes
-    import os
-    import socket
-    import stat
-    from pathlib import Path
-
-    root = Path(folder)
-
-    def fifo(path):
-        os.mknod(path, stat.S_IFIFO | 0o600)
-
-    def unix_socket(path):
-        with socket.socket(socket.AF_UNIX) as server:
-            server.bind(str(path))
-
-    def cut_while_reading(path):
-        os.close(os.open(path, os.O_RDONLY | os.O_TRUNC))
-
-    def make(path):
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
-
-    def null(path):
-        with Path("/dev/null").open("r+b", buffering=0) as device:
-            device.write(b"1")
-
-    actions = {
-        "read": lambda path: path.read_bytes(),
-        "list": lambda path: list(path.iterdir()),
-        "write": lambda path: os.close(os.open(path, os.O_WRONLY)),
-        "truncate": lambda path: os.truncate(path, 0),
-        "cut while reading": cut_while_reading,
-        "make": make,
-        "remove": lambda path: path.unlink(),
-        "folder": lambda path: path.mkdir(),
-        "remove folder": lambda path: path.rmdir(),
-        "link": lambda path: path.symlink_to("file"),
-        "second name": lambda path: os.link(root / "in" / "file", path),
-        "fifo": fifo,
-        "socket": unix_socket,
-        "move to tmp": lambda path: path.rename(root / "tmp" / "moved"),
-        "move to out": lambda path: path.rename(root / "out" / "moved"),
-        "move down": lambda path: path.rename(path.parent / "sub" / "moved"),
-        "null": null,
-    }
-    landlock.restrict(
-        read=[root / "in", root / "none"],
-        write=[root / "out"],
-        scratch=[root / "tmp"],
-        files=[Path("/dev/null")],
-    )
-    answers = []
-    for action, path in attempts:
-        try:
-            actions[action](root / path)
-            answers.append(0)
-        except OSError as error:
-            answers.append(error.errno)
-    return answers
-
-
 def outcomes(folder, attempts):
-    return dict(zip(attempts, returned(_attempts, str(folder), attempts), strict=True))
+    return dict(zip(attempts, returned(attempt_all, str(folder), attempts), strict=True))
 
 
 def test_inputs_are_read_and_stay_as_they_are(folders):
@@ -184,46 +123,8 @@ def test_a_link_in_scratch_opens_nothing_new(folders):
     assert outcomes(folders, [("read", "tmp/way")]) == {("read", "tmp/way"): errno.EACCES}
 
 
-def _programs(folder):
-    import os
-    from pathlib import Path
-
-    program = Path(folder, "tmp", "program")
-    program.write_text("#!/bin/true\n")
-    program.chmod(0o755)
-    landlock.restrict(read=[Path("/usr"), Path("/bin"), Path("/lib")], write=[], scratch=[Path(folder, "tmp")])
-    answers = []
-    for path in ("/bin/true", program):
-        try:
-            os.execv(path, ["program"])
-        except OSError as error:
-            answers.append(error.errno)
-    return answers
-
-
 def test_no_program_can_be_executed(folders):
-    assert returned(_programs, str(folders)) == [errno.EACCES] * 2
-
-
-def _reach(port, abstract, other):
-    import os
-    import socket
-
-    def attempt(function, *arguments):
-        try:
-            function(*arguments)
-        except OSError as error:
-            return error.errno
-        return 0
-
-    landlock.restrict(read=[], write=[], scratch=[])
-    with socket.socket() as client, socket.socket() as server, socket.socket(socket.AF_UNIX) as local:
-        return {
-            "connect": attempt(client.connect, ("127.0.0.1", port)),
-            "bind": attempt(server.bind, ("127.0.0.1", 0)),
-            "abstract": attempt(local.connect, "\0" + abstract),
-            "signal": attempt(os.kill, other, 0),
-        }
+    assert returned(execute_programs, str(folders)) == [errno.EACCES] * 2
 
 
 def test_neither_a_port_nor_a_process_outside_is_reached():
@@ -231,30 +132,24 @@ def test_neither_a_port_nor_a_process_outside_is_reached():
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket(socket.AF_UNIX) as abstract:
         abstract.bind("\0" + name)
         abstract.listen()
-        reached = returned(_reach, listener.getsockname()[1], name, os.getpid())
+        reached = returned(reach_outside, listener.getsockname()[1], name, os.getpid())
 
     tcp, others = (errno.EACCES if ABI >= 4 else 0), (errno.EPERM if ABI >= 6 else 0)
     assert reached == {"connect": tcp, "bind": tcp, "abstract": others, "signal": others}
 
 
-def _restrict(paths):
-    from pathlib import Path
-
-    return landlock.restrict(read=map(Path, paths), write=[], scratch=[])
-
-
 def test_it_says_which_abi_it_applied():
-    assert returned(_restrict, ["/usr"]) == ABI > 0
+    assert returned(restrict, ["/usr"]) == ABI > 0
 
 
 def test_a_path_that_cannot_be_looked_at_is_an_error_and_a_missing_one_is_not(folders):
-    ended = child(_restrict, [str(folders / "missing"), str(folders / "beside" / "below")])
+    ended = child(restrict, [str(folders / "missing"), str(folders / "beside" / "below")])
 
     assert "NotADirectoryError" in ended.stderr
 
 
 def test_without_no_new_privs_nothing_is_restricted():
-    ended = child(_restrict, [], no_new_privs=False)
+    ended = child(restrict, [], no_new_privs=False)
 
     assert ended.returncode == 1
     assert "landlock_restrict_self: Operation not permitted" in ended.stderr

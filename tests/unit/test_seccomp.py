@@ -9,6 +9,17 @@ from pathlib import Path
 
 import pytest
 from in_child import child, returned
+from walled_programs import (
+    capabilities,
+    compute_tables,
+    copy_files,
+    draw_chart,
+    install,
+    run_machine_code,
+    start_processes_and_threads,
+    try_calls,
+    wait_for_events,
+)
 
 from consumers.sandbox.guest import seccomp
 from consumers.sandbox.guest.syscalls import NUMBERS
@@ -221,28 +232,8 @@ def _numbers_in(header):
 # ---------------------------------------------------------------- asked of the kernel
 
 
-def _try_calls(calls):
-    import ctypes
-    import os
-
-    from consumers.sandbox.guest.syscalls import NUMBERS
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.syscall.restype = ctypes.c_long
-    numbers = NUMBERS[kernel.machine()]
-    seccomp.install()
-    answers = []
-    for name, arguments in calls:
-        if name in numbers:
-            result = libc.syscall(ctypes.c_long(numbers[name]), *map(ctypes.c_long, arguments))
-            answers.append(ctypes.get_errno() if result == -1 else -result)
-        else:
-            answers.append(None)
-    return answers
-
-
 def test_the_kernel_refuses_what_the_filter_does():
-    answers = returned(_try_calls, [(name, (0,) * 6) for name in REFUSED])
+    answers = returned(try_calls, [(name, (0,) * 6) for name in REFUSED])
 
     assert {
         name: answer for name, answer in zip(REFUSED, answers, strict=True) if answer not in (None, errno.EPERM)
@@ -250,21 +241,10 @@ def test_the_kernel_refuses_what_the_filter_does():
 
 
 def test_the_kernel_refuses_harmful_arguments():
-    answers = returned(_try_calls, [call[:2] for call in REFUSED_ARGUMENTS])
+    answers = returned(try_calls, [call[:2] for call in REFUSED_ARGUMENTS])
     expected = [call[2] for call in REFUSED_ARGUMENTS]
 
     assert [pair for pair in zip(answers, expected, strict=True) if None not in pair and pair[0] != pair[1]] == []
-
-
-def _other_numbers(instructions):
-    import ctypes
-    import mmap
-
-    page = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
-    page.write(bytes.fromhex(instructions))
-    function = ctypes.CFUNCTYPE(ctypes.c_long)(ctypes.addressof(ctypes.c_char.from_buffer(page)))
-    seccomp.install()
-    return function()
 
 
 MACHINE_CODE = {
@@ -279,167 +259,55 @@ MACHINE_CODE = {
 
 @pytest.mark.parametrize(("instructions", "survives"), MACHINE_CODE[platform.machine()])
 def test_numbers_of_another_kind_kill_the_process(instructions, survives):
-    ended = child(_other_numbers, instructions)
+    ended = child(run_machine_code, instructions)
 
     assert ended.returncode == (0 if survives else -signal.SIGSYS), ended.stderr
 
 
-def _processes_and_threads():
-    import os
-    import subprocess
-    import threading
-
-    def attempt(function, *arguments):
-        try:
-            return function(*arguments)
-        except OSError as error:
-            return error.errno
-
-    seccomp.install()
-    ran = []
-    threads = [threading.Thread(target=ran.append, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    refused = [
-        attempt(os.fork),
-        attempt(os.execv, "/bin/true", ["true"]),
-        attempt(os.posix_spawn, "/bin/true", ["true"], {}),
-        attempt(subprocess.run, ["/bin/true"]),
-        attempt(os.memfd_create, "x"),
-        attempt(os.mkfifo, "/tmp/fifo"),
-    ]
-    return len(ran), refused
-
-
 def test_threads_run_and_neither_processes_nor_programs_do():
-    threads, refused = returned(_processes_and_threads)
+    threads, refused = returned(start_processes_and_threads)
 
     assert threads == 8
     assert refused == [errno.EPERM] * 6
 
 
-def _files(folder):
-    import os
-    import shutil
-    import tempfile
-    from pathlib import Path
-
-    seccomp.install()
-    source, copy = Path(folder, "a"), Path(folder, "b")
-    source.write_text("of a job")
-    shutil.copy2(source, copy)
-    shutil.copytree(folder, Path(folder, "c"))
-    with tempfile.TemporaryFile(dir=folder) as unnamed:
-        unnamed.write(b"1")
-    copy.chmod(0o777)
-    os.utime(copy, (0, 0))
-    return copy.read_text(), os.stat(copy).st_mode & 0o111, os.stat(copy).st_mtime > 0
-
-
 def test_copies_of_files_are_made_and_modes_and_times_stay(tmp_path):
-    text, executable, dated = returned(_files, str(tmp_path))
+    text, executable, dated = returned(copy_files, str(tmp_path))
 
     assert text == "of a job"
     assert not executable
     assert dated
 
 
-def _events():
-    import asyncio
-    import os
-    import resource
-    import signal
-
-    async def story():
-        received = asyncio.Event()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, received.set)
-        os.kill(os.getpid(), signal.SIGUSR1)
-        await received.wait()
-        return await asyncio.to_thread(sum, [1, 2])
-
-    seccomp.install()
-    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-    return asyncio.run(story()), resource.getrlimit(resource.RLIMIT_NOFILE)
-
-
 def test_an_event_loop_runs_and_limits_can_be_lowered():
-    assert returned(_events) == [3, [64, 64]]
-
-
-def _tables(folder):
-    seccomp.install()
-    import sqlite3
-    from pathlib import Path
-
-    import numpy as np
-    import pandas as pd
-    import pyarrow as pa
-    import pyarrow.csv
-    import pyarrow.parquet as pq
-
-    frame = pd.DataFrame({"k": ["a", "b"] * 5_000, "v": np.arange(10_000.0)})
-    frame.to_csv(Path(folder, "t.csv"), index=False)
-    pq.write_table(pa.csv.read_csv(Path(folder, "t.csv")), Path(folder, "t.parquet"))
-    read = pd.read_parquet(Path(folder, "t.parquet"))
-    with pd.ExcelWriter(Path(folder, "t.xlsx"), engine="xlsxwriter") as writer:
-        read.head(10).to_excel(writer)
-    rows = len(pd.read_excel(Path(folder, "t.xlsx"), engine="calamine"))
-    solved = np.linalg.solve(np.diag([2.0, 4.0]), [2.0, 4.0]).tolist()
-    (joined,) = sqlite3.connect(":memory:").execute("select 'a' || 'b'").fetchone()
-    return read.merge(frame.head(2), on="k").groupby("k").v_x.sum().to_dict(), rows, solved, joined
+    assert returned(wait_for_events) == [3, [64, 64]]
 
 
 def test_tables_are_computed_behind_the_filter(tmp_path):
-    assert returned(_tables, str(tmp_path)) == [{"a": 24_995_000.0, "b": 25_000_000.0}, 10, [1.0, 1.0], "ab"]
-
-
-def _chart():
-    seccomp.install()
-    import vl_convert
-
-    spec = {
-        "data": {"values": [{"x": 1, "y": 2}, {"x": 2, "y": 3}]},
-        "mark": "line",
-        "encoding": {"x": {"field": "x"}, "y": {"field": "y"}},
-    }
-    return vl_convert.vegalite_to_png(spec)[:4].hex(), vl_convert.vegalite_to_svg(spec)[:4]
+    assert returned(compute_tables, str(tmp_path)) == [{"a": 24_995_000.0, "b": 25_000_000.0}, 10, [1.0, 1.0], "ab"]
 
 
 def test_charts_are_drawn_behind_the_filter():
-    assert returned(_chart) == ["89504e47", "<svg"]
-
-
-def _install(times):
-    for _ in range(times):
-        seccomp.install()
+    assert returned(draw_chart) == ["89504e47", "<svg"]
 
 
 def test_no_filter_is_laid_over_another():
-    ended = child(_install, 2)
+    ended = child(install, 2)
 
     assert ended.returncode == 1
     assert "seccomp: Operation not permitted" in ended.stderr
 
 
 def test_without_no_new_privs_there_is_no_filter():
-    ended = child(_install, 1, no_new_privs=False)
+    ended = child(install, 1, no_new_privs=False)
 
     assert ended.returncode == 1
     assert "no_new_privs must be set" in ended.stderr
 
 
-def _capabilities():
-    from pathlib import Path
-
-    status = Path("/proc/self/status").read_text()
-    return {line.split(":")[0]: int(line.split()[1], 16) for line in status.splitlines() if line.startswith("Cap")}
-
-
 def test_no_capability_is_left():
-    left = returned(_capabilities)
-    may_empty_the_bounding_set = _capabilities()["CapEff"] & 1 << 8
+    left = returned(capabilities)
+    may_empty_the_bounding_set = capabilities()["CapEff"] & 1 << 8
     if not may_empty_the_bounding_set:
         del left["CapBnd"]
 

@@ -123,6 +123,21 @@ def test_a_link_in_scratch_opens_nothing_new(folders):
     assert outcomes(folders, [("read", "tmp/way")]) == {("read", "tmp/way"): errno.EACCES}
 
 
+def test_no_rule_grants_execution_devices_or_sockets():
+    granted = landlock.READ | landlock.WRITE | landlock.SCRATCH | landlock.DEVICE
+    never = (
+        landlock.EXECUTE
+        | landlock.MAKE_CHAR
+        | landlock.MAKE_BLOCK
+        | landlock.MAKE_SOCK
+        | landlock.MAKE_FIFO
+        | landlock.IOCTL_DEV
+        | landlock.RESOLVE_UNIX
+    )
+
+    assert not granted & never
+
+
 def test_no_program_can_be_executed(folders):
     assert returned(execute_programs, str(folders)) == [errno.EACCES] * 2
 
@@ -138,8 +153,8 @@ def test_neither_a_port_nor_a_process_outside_is_reached():
     assert reached == {"connect": tcp, "bind": tcp, "abstract": others, "signal": others}
 
 
-def test_it_says_which_abi_it_applied():
-    assert returned(restrict, ["/usr"]) == ABI > 0
+def test_folders_and_files_are_named_alike_and_it_says_which_abi_it_applied(folders):
+    assert returned(restrict, [str(folders), str(folders / "beside")]) == ABI > 0
 
 
 def test_a_path_that_cannot_be_looked_at_is_an_error_and_a_missing_one_is_not(folders):

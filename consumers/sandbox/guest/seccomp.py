@@ -183,8 +183,12 @@ _AUDIT_NUMBERS = {"x86_64": 0xC000_003E, "aarch64": 0xC000_00B7}
 _X32 = 0x4000_0000
 
 
+@functools.cache
 def program(machine: str, pid: int) -> bytes:
-    """The filter for a process of this number on ``x86_64`` or ``aarch64``, as the kernel takes it."""
+    """The filter for a process of this number on ``x86_64`` or ``aarch64``, as the kernel takes it.
+
+    Asked for before a fork, it need not be made again after it.
+    """
     numbers, checks = NUMBERS[machine], _checks(pid)
     lines = [(_LOAD, 0, 0, _MACHINE), (_IF_EQUAL, 1, 0, _AUDIT_NUMBERS[machine]), (_RETURN, 0, 0, KILL)]
     lines.append((_LOAD, 0, 0, _NUMBER))

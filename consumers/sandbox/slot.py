@@ -6,13 +6,17 @@ import os
 import shutil
 import stat
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 
 import structlog
 
+from consumers.remove_tree import remove_tree
 from consumers.sandbox.outputs import is_plain_name
 
 _NO_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP})
+
+_FEW = 1_000
 
 log = structlog.get_logger(__name__)
 
@@ -50,20 +54,35 @@ class Slot:
         if left:
             log.warning("sandbox.left_inside", entries=left)
 
-    def used(self) -> tuple[int, int]:
-        """How much lies in what it may write to: bytes on disk, entries. Folders are counted, not entered."""
+    def used(self, *, at_most: int) -> tuple[int, int]:
+        """How much lies in what it may write to: bytes on disk, entries. Folders are counted, not entered.
+
+        Counted to one entry more than ``at_most``, for there may be millions.
+        """
         size, entries = 0, 0
         for folder in (self.output, self.tmp):
             with os.scandir(folder) as found:
-                for entry in found:
+                for entry in islice(found, at_most + 1):
                     entries += 1
                     with contextlib.suppress(FileNotFoundError):  # it was there a moment ago
                         size += entry.stat(follow_symlinks=False).st_blocks * 512
         return size, entries
 
-    def remove(self) -> None:
+    async def remove(self) -> None:
         """Everything of it, whatever untrusted code made of it."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if not self._removed_if_flat():
+            await remove_tree(self.folder)
+
+    def _removed_if_flat(self) -> bool:
+        try:
+            for folder in (self.inputs, self.output, self.tmp):
+                for entry in list(islice(os.scandir(folder), _FEW)):
+                    Path(entry.path).unlink()
+                folder.rmdir()
+            self.folder.rmdir()
+        except OSError:
+            return False
+        return True
 
 
 def _move(source: Path, target: Path) -> None:

@@ -69,6 +69,15 @@ def _filesystem(inputs: Mapping[str, Path], output: Path) -> Iterator[str]:
     yield from ("--remount-ro", "/")
 
 
+def read_only_places() -> Iterator[tuple[Path, Path]]:
+    """What a guest may read beside its slot: a place of the host's, and where it is inside."""
+    for place in _SYSTEM:
+        yield Path(place), Path(place)
+    yield Path(consumers.__file__).parent, GUEST_ROOT / "consumers"
+    for home in _python_homes():
+        yield Path(home), Path(home)
+
+
 def _python_homes() -> Iterator[str]:
     homes = {Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve().parents[1]}
     covered = tuple(Path(place) for place in _SYSTEM)

@@ -10,8 +10,10 @@ import gc
 import importlib
 import os
 import resource
+import select
 import sys
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -32,9 +34,16 @@ class Baseline:
     address_bytes: int = 0
 
 
-def serve(receive: int, send: int, walls: dict[str, Any], baseline: Baseline) -> NoReturn:
-    """Serve one task from one descriptor to another, which may be the same; then end the process."""
+def serve(
+    receive: int, send: int, walls: dict[str, Any], baseline: Baseline, *, while_waiting: Callable[[], None] | None = None
+) -> NoReturn:
+    """Serve one task from one descriptor to another, which may be the same; then end the process.
+
+    ``while_waiting`` is called once if the task is not there yet.
+    """
     _write(send, frames.encode({"hello": walls}))
+    if while_waiting is not None and not select.select([receive], [], [], 0)[0]:
+        while_waiting()
     task = frames.decode(_read(receive, frames.check_length(*frames.HEADER.unpack(_read(receive, 4)))))
     limit(task["limits"], baseline)
     gc.enable()

@@ -16,8 +16,7 @@ from ordinary_programs import FAMILIES, faults, orders, picture, shows, together
 
 from consumers.delivery.download import V8_ADDRESS_BYTES
 from consumers.ports import Limits, Sandbox, SandboxReport, SandboxTask
-from consumers.sandbox.bwrap import SandboxUnavailable
-from consumers.sandbox.tiers import TIERS, open_tier
+from consumers.sandbox.tiers import TIERS, SandboxUnavailable, open_tier
 
 LIMITS = Limits(wall_seconds=150, cpu_seconds=120)
 

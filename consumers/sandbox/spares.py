@@ -51,7 +51,6 @@ class Spares:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        self._folder.mkdir(mode=0o700)
         self._begin(self._watch.run(), "sandbox-watch")
         self._begin(self._keep_fresh(), "sandbox-recycling")
         self._fill()

@@ -12,6 +12,8 @@ from consumers.errors import Transient
 from consumers.ports import Sandbox, SandboxError, SandboxTask
 from consumers.remove_tree import remove_tree
 from consumers.sandbox import walls
+from consumers.sandbox.gvisor import GvisorGuests, find_runsc, unavailable
+from consumers.sandbox.process_tier import ProcessGuests
 from consumers.sandbox.spares import Spares
 from consumers.sandbox.walled import Guests, WalledSandbox
 
@@ -107,15 +109,27 @@ async def open_tier(name: str, folder: Path, *, spares: int = 2) -> AsyncIterato
 
 
 def _guests(name: str, home: Path, spares: int) -> AbstractAsyncContextManager[Guests]:
+    slots = home / "slots"
+    slots.mkdir(mode=0o700)
     match name:
         case "namespaces" | "landlock":
-            return Spares(name, home / "slots", wanted=spares)
+            return Spares(name, slots, wanted=spares)
+        case "process":
+            return contextlib.nullcontext(ProcessGuests(slots))
+        case "gvisor":
+            runsc = find_runsc()
+            reason = unavailable(runsc)
+            if runsc is None or reason is not None:
+                raise SandboxUnavailable(f"gvisor: {reason}")
+            return GvisorGuests(runsc, slots)
         case _:
             raise ValueError(f"no such tier: {name}")
 
 
 async def _attested(name: str, guests: Guests, home: Path) -> tuple[str, ...]:
     """What its guests applied, tried from inside; raises SandboxUnavailable for a wall that does not stand."""
+    if name == "process":
+        return ()
     output = home / "probe"
     output.mkdir()
     beside = home / "beside.txt"

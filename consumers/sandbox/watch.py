@@ -28,7 +28,7 @@ class Usage:
     threads: int
 
 
-def usage_of(pid: int) -> Usage | None:
+def usage_of(pid: int, *, memory: tuple[str, ...] = ("RssAnon", "RssShmem")) -> Usage | None:
     """From /proc (proc_pid_status(5)); None where there is no such process, or no longer."""
     try:
         lines = Path("/proc", str(pid), "status").read_text(errors="replace").splitlines()
@@ -37,7 +37,7 @@ def usage_of(pid: int) -> Usage | None:
     facts = dict(line.split(":", 1) for line in lines if ":" in line)
     if "RssAnon" not in facts:
         return None  # it has ended, and waits to be buried
-    kilobytes = sum(int(facts[name].split()[0]) for name in ("RssAnon", "RssShmem"))
+    kilobytes = sum(int(facts[name].split()[0]) for name in memory)
     return Usage(kilobytes * 1024, int(facts["Threads"]))
 
 

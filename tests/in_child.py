@@ -12,11 +12,12 @@ import consumers
 _ROOTS = [str(Path(consumers.__file__).parents[1]), str(Path(__file__).parent)]
 _PROGRAM = """
 import importlib, json, sys
-roots, no_new_privs, module, name, arguments = json.loads(sys.argv[1])
+roots, capabilities, no_new_privs, module, name, arguments = json.loads(sys.argv[1])
 sys.path[:0] = roots
 from consumers.sandbox.guest import kernel
 function = getattr(importlib.import_module(module), name)
-kernel.drop_capabilities()
+if not capabilities:
+    kernel.drop_capabilities()
 if no_new_privs:
     kernel.set_no_new_privs()
 print(json.dumps(function(*arguments)))
@@ -24,13 +25,13 @@ print(json.dumps(function(*arguments)))
 
 
 def child(
-    function: Callable[..., object], *arguments: object, no_new_privs: bool = True
+    function: Callable[..., object], *arguments: object, capabilities: bool = False, no_new_privs: bool = True
 ) -> subprocess.CompletedProcess[str]:
     """Call a function of an importable module with JSON arguments; what it returns is printed as JSON.
 
-    Without capabilities, so that an attempt which no wall stops does no harm.
+    Without capabilities unless told, so that an attempt which no wall stops does no harm.
     """
-    task = [_ROOTS, no_new_privs, function.__module__, function.__name__, arguments]
+    task = [_ROOTS, capabilities, no_new_privs, function.__module__, function.__name__, arguments]
     return subprocess.run(
         [sys.executable, "-I", "-B", "-c", _PROGRAM, json.dumps(task)],
         capture_output=True,
@@ -41,8 +42,8 @@ def child(
     )
 
 
-def returned(function: Callable[..., object], *arguments: object) -> Any:
+def returned(function: Callable[..., object], *arguments: object, capabilities: bool = False) -> Any:
     """What the function returned in its child."""
-    ended = child(function, *arguments)
+    ended = child(function, *arguments, capabilities=capabilities)
     assert ended.returncode == 0, ended.stderr
     return json.loads(ended.stdout.splitlines()[-1])

@@ -227,3 +227,49 @@ def reach_outside(port, abstract, other):
 
 def restrict(paths):
     return landlock.restrict(read=map(Path, paths), write=[], scratch=[])
+
+
+def move_into_a_root(folder):
+    """In namespaces of its own: a tmpfs with one folder bound read-only becomes the root; what is seen, and errnos."""
+    uid, gid = os.getuid(), os.getgid()
+    kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC)
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"65534 {uid} 1")
+    Path("/proc/self/gid_map").write_text(f"65534 {gid} 1")
+    kernel.mount("none", "/", flags=kernel.MS_REC | kernel.MS_PRIVATE)
+    root, bound = Path(folder, "root"), Path(folder, "root", "in")
+    safe = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
+    kernel.mount("tmpfs", str(root), kind="tmpfs", flags=safe, data="size=1m,nr_inodes=4")
+    bound.mkdir()
+    kernel.mount(str(Path(folder, "in")), str(bound), flags=kernel.MS_BIND | kernel.MS_REC)
+    kernel.mount("none", str(bound), flags=kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY | safe)
+    os.chdir(root)
+    kernel.pivot_root(".", ".")
+    kernel.unmount(".", kernel.MNT_DETACH)
+    os.chdir("/")
+    refused = []
+    for path, data in (("/in/new", b"1"), ("/large", bytes(2 << 20))):
+        try:
+            Path(path).write_bytes(data)
+        except OSError as error:
+            refused.append(error.errno)
+    return sorted(map(str, Path("/").rglob("*"))), refused, os.getuid()
+
+
+def close_descriptors():
+    first, second = os.pipe()
+    kernel.set_not_dumpable()
+    kernel.die_with_parent(signal.SIGKILL)
+    kernel.close_from(second)
+    open_ones = []
+    for descriptor in (first, second):
+        try:
+            os.fstat(descriptor)
+            open_ones.append(True)
+        except OSError:
+            open_ones.append(False)
+    return open_ones, Path("/proc/self/environ").stat().st_uid
+
+
+def unshare_nothing_known():
+    kernel.unshare(1)

@@ -9,8 +9,10 @@ An allowlist. What it refuses, it refuses in one of these ways:
   paths: where a job runs as the worker's own user, they would reach every file of that user.
 - The process is killed: calls by the numbers of another machine (i386, x32, 32-bit Arm).
 
-Executable memory stays possible: V8, which draws charts, compiles, and Python that can call any function by its
-address would not need it. Sources: seccomp(2), ``linux/seccomp.h``, ``linux/filter.h``, ``linux/audit.h``.
+Executable memory stays possible. V8 compiles while it draws charts; and a job that has ctypes needs no machine code
+of its own to make any call, so what counts is which calls there are.
+
+Sources: seccomp(2), ``linux/seccomp.h``, ``linux/filter.h``, ``linux/audit.h``.
 """
 
 import ctypes

@@ -88,6 +88,18 @@ assert sorted(done) == list(range(0, 1000, 100))
         {"sum": [n * (n - 1) // 2 for n in range(0, 1000, 100)]},
     ),
     Program(
+        "threads in a pool of multiprocessing's",
+        """
+from multiprocessing import cpu_count
+from multiprocessing.dummy import Pool
+from multiprocessing.pool import ThreadPool
+with ThreadPool(4) as pool, Pool(cpu_count()) as other:
+    result = pd.DataFrame({"square": pool.map(lambda n: n * n, range(5)),
+                           "word": other.starmap("{}{}".format, zip("abcde", range(5)))})
+""",
+        {"square": [0, 1, 4, 9, 16], "word": ["a0", "b1", "c2", "d3", "e4"]},
+    ),
+    Program(
         "a pool as wide as the machine, and asyncio",
         """
 import asyncio, os

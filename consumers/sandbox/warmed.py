@@ -200,7 +200,7 @@ class WarmedGuest:
         self._exits.push_async_callback(self._slot.remove)
         self._exits.callback(self.owner.forget, self._number)
         self.reader, self.writer = await asyncio.open_connection(sock=channel, limit=frames.MAX_FRAME_BYTES)
-        self._exits.callback(self.writer.close)
+        self._exits.push_async_callback(self._hang_up)
         self.printed = asyncio.StreamReader()
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(self.printed), os.fdopen(printed, "rb")
@@ -248,6 +248,11 @@ class WarmedGuest:
         if hasattr(self, "_pidfd"):
             await self.end(grace_seconds=0)
         await self._exits.aclose()
+
+    async def _hang_up(self) -> None:
+        self.writer.transport.abort()
+        with contextlib.suppress(OSError):
+            await self.writer.wait_closed()
 
     def is_alive(self) -> bool:
         return not self._dead.is_set() and not self.owner.retired

@@ -3,8 +3,9 @@
     python tests/benchmarks/bench_downloads.py [--quick]
 
 Ours is measured whole: a guest's start, the writing, its end; memory is the largest that was seen (RssAnon) of
-any process behind the walls, with what it shares with the warmed process; for pandas it is VmHWM. pandas has its table in memory when the clock starts, and writes a tenth of the rows:
-its seconds are scaled to all of them, its memory is told as it was.
+any process behind the walls, with what it shares with the warmed process; for pandas it is VmHWM. pandas has its
+table in memory when the clock starts, and writes a tenth of the rows: its seconds are scaled to all of them, its
+memory is told as it was.
 """
 
 import argparse

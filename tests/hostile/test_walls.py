@@ -21,8 +21,8 @@ from consumers.ports import (
     SandboxTask,
     SandboxTimeout,
 )
-from consumers.sandbox.bwrap import BwrapSandbox
 from consumers.sandbox.outputs import UnsafeOutput, open_output, output_path
+from consumers.sandbox.tiers import open_tier
 
 CANARY = "canary-7f3a9"
 QUICK = Limits(wall_seconds=20, cpu_seconds=10, memory_bytes=1024**3, file_bytes=10_000_000, output_bytes=20_000)
@@ -32,15 +32,15 @@ BIG_FILES = replace(QUICK, file_bytes=1024**3)
 
 async def run(code: str, folder: Path, limits: Limits = QUICK) -> SandboxReport:
     """Run a program as the analyst would."""
-    return await BwrapSandbox().run(
-        SandboxTask(
-            call="consumers.sandbox.guest.run_code:run_query",
-            arguments={"code": code, "tables": []},
-            inputs={},
-            output=folder,
-            limits=limits,
-        )
+    task = SandboxTask(
+        call="consumers.sandbox.guest.run_code:run_query",
+        arguments={"code": code, "tables": []},
+        inputs={},
+        output=folder,
+        limits=limits,
     )
+    async with open_tier("namespaces", folder.parent) as sandbox:
+        return await sandbox.run(task)
 
 
 async def answer(code: str, folder: Path, limits: Limits = QUICK) -> str:

@@ -80,7 +80,8 @@ def close(slot: Slot, *, read: tuple[str, ...], landlock_needed: bool) -> list[s
     abi = landlock.abi()
     if abi or landlock_needed:
         landlock.restrict(
-            read=[*map(Path, read), Path(slot.inputs)],
+            # Where there is a /proc, threadpoolctl finds libraries by it.
+            read=[*map(Path, read), Path(slot.inputs), Path("/proc/self/maps")],
             write=[Path(slot.output)],
             scratch=[Path(slot.tmp)],
             files=[Path("/dev", name) for name in DEVICES],

@@ -73,9 +73,10 @@ def restrict(
     """Close everything but these paths and what lies below them, for good; returns the ABI that was applied.
 
     ``read`` is read; in ``write`` regular files are made, read and written; in ``scratch`` removed as well, folders
-    and symbolic links are made too, and renames lead from folder to folder; ``files`` are devices to read and write. Nothing may
-    be executed anywhere, and no socket, fifo or device be made. Rights add up along a path: what lies below a
-    scratch folder is writable even where ``read`` names it as well. A path that does not exist is left out.
+    and symbolic links are made too, and renames lead from folder to folder; ``files`` are devices to read and
+    write. Nothing may be executed anywhere, and no socket, fifo or device be made. Rights add up along a path: what
+    lies below a scratch folder is writable even where ``read`` names it as well. A path that does not exist is left
+    out.
 
     It holds for the calling thread and what that starts, so there must be one thread; no_new_privs must be set.
 

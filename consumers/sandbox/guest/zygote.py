@@ -134,7 +134,7 @@ class Zygote:
             kernel.die_with_parent(signal.SIGKILL)
             os.setsid()
             os.write(NOTE, str(os.getpid()).encode())
-            seen = jail.Slot(f"{slot}/in", f"{slot}/out", f"{slot}/tmp")
+            seen = jail.Slot(f"{slot}/in", f"{slot}/out", f"{slot}/tmp")  # noqa: S108 - below its slot
             os.chdir(seen.tmp)
             os.environ["HOME"] = os.environ["TMPDIR"] = seen.tmp
             jail.limit(threads=None)
@@ -163,7 +163,7 @@ def _only(*places: tuple[int, int]) -> None:
 
 
 def _one_thread() -> None:
-    threads = len(os.listdir("/proc/self/task"))
+    threads = len(list(Path("/proc/self/task").iterdir()))
     if threads != 1:
         raise SystemExit(f"the warmed process has {threads} threads; a fork would copy one of them")
 

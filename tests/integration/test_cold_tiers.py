@@ -397,16 +397,20 @@ async def test_two_at_once_behind_gvisor_do_not_see_each_other(slots: Path, tmp_
         await until(lambda: len(list(slots.glob("*/out/here"))) == 2, seconds=60)
         yield b"go"
 
-    meets = (
-        "import sys\n"
-        "open('/tmp/mine', 'w').write('x')\nopen(out + '/here', 'w').write('x')\n"
-        "told = sys.stdin.read()\n"
-        "answer = str([told, *os.listdir('/tmp'), *os.listdir(out), os.getpid()])\nresult = 1"
-    )
-    async with opened("gvisor", slots) as sandbox:
-        reports = await asyncio.gather(*(run(sandbox, meets, each, stream=both_are_there()) for each in outputs))
+    def meets(name: str) -> str:
+        return (
+            f"import sys\nopen('/tmp/mine-{name}', 'w').write('x')\nopen(out + '/here', 'w').write('x')\n"
+            "told = sys.stdin.read()\n"
+            "mine = [each for each in os.listdir('/tmp') if each.startswith('mine')]\n"
+            "answer = str([told, *mine, *os.listdir(out), os.getpid()])\nresult = 1"
+        )
 
-    assert [report.value["answer"] for report in reports] == ["['go', 'mine', 'here', 1]"] * 2
+    async with opened("gvisor", slots) as sandbox:
+        reports = await asyncio.gather(
+            *(run(sandbox, meets(each.name), each, stream=both_are_there()) for each in outputs)
+        )
+
+    assert [report.value["answer"] for report in reports] == [f"['go', 'mine-{name}', 'here', 1]" for name in "ab"]
 
 
 async def test_what_was_applied_is_told(slots: Path):

@@ -6,11 +6,12 @@ What it prints is on its stderr. How it is started, and what processes it consis
 import asyncio
 import contextlib
 import os
+import signal
 import subprocess
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Protocol
 from uuid import uuid4
@@ -45,6 +46,9 @@ class Kin(Protocol):
 
     def kill(self) -> bool:
         """SIGKILL to each; whether there were any that had not ended."""
+
+    def death(self, first: int, *, cpu_seconds: float, seconds: float) -> Death:
+        """How the guest ended, from the code of its first process, and how long it had been there for its task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,7 @@ class ColdGuest:
         self._slot = slot
         self._kin = kin
         self._at_hello = Usage(0, 0)
+        self._greeted = time.monotonic()
         self._cpu_seconds = 0.0
         self._cause: Cause | None = None
         self._death: Death | None = None
@@ -162,6 +167,7 @@ class ColdGuest:
                 match await receive(self.reader):
                     case {"hello": list(walls)}:
                         self._at_hello = await asyncio.to_thread(self._kin.used)
+                        self._greeted = time.monotonic()
                         return tuple(map(str, walls))
         except (asyncio.IncompleteReadError, FrameError, OSError):  # a timeout is an OSError too
             pass
@@ -218,12 +224,13 @@ class ColdGuest:
                 await self._watching
             by_itself = self._cause is None and await self._ends_within(grace_seconds)
             await self._kill()
-            self._death = Death(
-                code=self._process.returncode or 0,
+            first = self._process.returncode
+            death = self._kin.death(
+                -signal.SIGKILL if first is None else first,
                 cpu_seconds=self._cpu_seconds,
-                by_host=not by_itself,
-                cause=self._cause,
+                seconds=time.monotonic() - self._greeted,
             )
+            self._death = replace(death, by_host=not by_itself, cause=self._cause)
         return self._death
 
     async def _ends_within(self, seconds: float) -> bool:

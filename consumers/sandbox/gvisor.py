@@ -22,7 +22,7 @@ from typing import Self
 from consumers.ports import JsonObject
 from consumers.sandbox import proc, walls
 from consumers.sandbox.cold import ColdGuest, Start, cold_guest
-from consumers.sandbox.conversation import Inside
+from consumers.sandbox.conversation import Death, Inside
 from consumers.sandbox.guest import tied
 from consumers.sandbox.slot import Slot
 from consumers.sandbox.walled import machine_fault, on_this_machine
@@ -32,12 +32,14 @@ TMP = "/tmp"  # noqa: S108 - a tmpfs of the guest's own
 INPUTS, OUTPUT = "/job/in", "/job/out"
 
 _ENTRY = walls.GUEST_ROOT / "consumers/sandbox/guest/cold.py"
-_CONTAINER = "job"
 # The best first. Not kvm: where KVM is there but not quite whole, as in some virtual machines, it hangs.
 _PLATFORMS = ("systrap", "ptrace")
 # Mounted over what runsc would put there by itself.
 _EMPTY = ("/proc", "/sys", "/dev/shm")  # noqa: S108 - nothing can be written to it
 _QUIET = ("nosuid", "nodev", "noexec")
+# A thread of the guest that runs takes one of a stub, and most of the time one of the kernel's.
+_THREADS_FOR_ONE = 2
+_SHELL_SIGNAL = 128
 _MEMORY_FILE = "/memfd:runsc-memory"
 
 
@@ -108,7 +110,7 @@ class GvisorGuests:
             *(str(self._runsc), _state_option(slot), f"--platform={self._platform}"),
             *("--network=none", "--overlay2=none", "--ignore-cgroups", "--log=/dev/null"),
             *(() if os.geteuid() == 0 else ("--rootless",)),
-            *("run", f"--bundle={bundle}", _CONTAINER),
+            *("run", f"--bundle={bundle}", slot.folder.name),
         ]
 
 
@@ -182,11 +184,16 @@ class _Sandbox:
                 memory += usage.memory_bytes
                 threads += usage.threads
             file_bytes = file_bytes or _memory_file_bytes(pid)
-        return Usage(memory + file_bytes, threads)
+        return Usage(memory + file_bytes, threads // _THREADS_FOR_ONE)
 
     def kill(self) -> bool:
         # The stubs bear no mark once their parent is gone, but it traces them: they end with it.
         return proc.kill([*proc.family(self._pid), *proc.marked("cmdline", self._mark)])
+
+    def death(self, first: int, *, cpu_seconds: float, seconds: float) -> Death:
+        code = _SHELL_SIGNAL - first if first > _SHELL_SIGNAL else first
+        # Its kernel takes waiting for a processor of the host's for using one, and tells nobody what it has counted.
+        return Death(code, cpu_seconds=max(cpu_seconds, seconds))
 
 
 def _memory_file_bytes(pid: int) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from consumers.sandbox import proc, walls
 from consumers.sandbox.cold import ColdGuest, Start, cold_guest
-from consumers.sandbox.conversation import Inside
+from consumers.sandbox.conversation import Death, Inside
 from consumers.sandbox.slot import Slot
 from consumers.sandbox.watch import Usage, usage_of
 
@@ -63,6 +63,9 @@ class _Session:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._pid, signal.SIGKILL)
         return proc.kill(strays)
+
+    def death(self, first: int, *, cpu_seconds: float, seconds: float) -> Death:
+        return Death(first, cpu_seconds=cpu_seconds)
 
     def _family(self) -> Iterator[int]:
         return proc.family(self._pid)

@@ -10,6 +10,7 @@ from typing import Any, Self
 import structlog
 
 from consumers.errors import Transient
+from consumers.sandbox.cgroups import ControlGroups
 from consumers.sandbox.walled import machine_fault
 from consumers.sandbox.warmed import WarmedGuest, WarmedPython
 from consumers.sandbox.watch import Watch
@@ -31,6 +32,7 @@ class Spares:
         folder: Path,
         *,
         wanted: int,
+        groups: ControlGroups | None = None,
         recycle_after_guests: int = RECYCLE_AFTER_GUESTS,
         recycle_after_seconds: float = RECYCLE_AFTER_SECONDS,
     ) -> None:
@@ -38,6 +40,7 @@ class Spares:
         self._tier = tier
         self._folder = folder
         self._wanted = wanted
+        self._groups = groups
         self._after_guests = recycle_after_guests
         self._after_seconds = recycle_after_seconds
         self._numbers = count(1)
@@ -136,7 +139,7 @@ class Spares:
                 await self._give_up(each)
 
     async def _replace(self) -> None:
-        new = WarmedPython(self._tier, self._folder / str(next(self._numbers)), self._watch)
+        new = WarmedPython(self._tier, self._folder / str(next(self._numbers)), self._watch, self._groups)
         self._processes.add(new)
         try:
             await new.start()
@@ -168,6 +171,8 @@ class Spares:
                 await guest.close()
         for process in self._processes:
             await process.close()
+        if self._groups is not None:
+            await asyncio.to_thread(self._groups.clear)
 
     def _begin(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)

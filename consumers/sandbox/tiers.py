@@ -1,5 +1,6 @@
 """The tiers of the sandbox: which of them this machine has, and what of their walls was found standing."""
 
+import asyncio
 import contextlib
 import tempfile
 from collections.abc import AsyncIterator
@@ -11,7 +12,8 @@ import structlog
 from consumers.errors import Transient
 from consumers.ports import Sandbox, SandboxError, SandboxTask
 from consumers.remove_tree import remove_tree
-from consumers.sandbox import walls
+from consumers.sandbox import cgroups, walls
+from consumers.sandbox.cgroups import ControlGroups
 from consumers.sandbox.gvisor import GvisorGuests, find_runsc, unavailable
 from consumers.sandbox.process_tier import ProcessGuests
 from consumers.sandbox.spares import Spares
@@ -32,6 +34,7 @@ _MENDS = {
     "landlock": "Linux 5.19 or newer with Landlock switched on (lsm=landlock,… on the kernel's command line)",
     "gvisor": "gVisor's runsc on the PATH, and the right to run it",
 }
+_WARMED = ("namespaces", "landlock")
 _PROBE = "consumers.sandbox.guest.probe:probe"
 _OUTSIDE = ("/etc/passwd", "/var", "/sys", "/proc/self/environ")
 _ENVIRONMENT = frozenset({*walls.ENVIRONMENT, "PWD", "TMPDIR"})
@@ -101,19 +104,22 @@ async def open_tier(name: str, folder: Path, *, spares: int = 2) -> AsyncIterato
         home = Path(tempfile.mkdtemp(prefix="sandbox-", dir=folder))
         exits.push_async_callback(remove_tree, home)
         try:
-            guests = await exits.enter_async_context(_guests(name, home, spares))
+            groups = await asyncio.to_thread(cgroups.find) if name in _WARMED else None
+            guests = await exits.enter_async_context(_guests(name, home, spares, groups))
             applied = await _attested(name, guests, home)
         except (SandboxError, Transient, OSError, ImportError) as error:
             raise SandboxUnavailable(f"{name}: {error}") from error
+        if groups is not None:
+            applied += (f"control groups, version {groups.version}: memory, threads",)
         yield WalledSandbox(name, applied, guests)
 
 
-def _guests(name: str, home: Path, spares: int) -> AbstractAsyncContextManager[Guests]:
+def _guests(name: str, home: Path, spares: int, groups: ControlGroups | None) -> AbstractAsyncContextManager[Guests]:
     slots = home / "slots"
     slots.mkdir(mode=0o700)
     match name:
-        case "namespaces" | "landlock":
-            return Spares(name, slots, wanted=spares)
+        case name if name in _WARMED:
+            return Spares(name, slots, wanted=spares, groups=groups)
         case "process":
             return contextlib.nullcontext(ProcessGuests(slots))
         case "gvisor":

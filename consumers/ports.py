@@ -238,8 +238,9 @@ class Sheets(Protocol):
 class Limits:
     """What one sandbox run may use. ``output_bytes`` counts what it prints, stdout and stderr together.
 
-    ``memory_bytes`` is what a process may write to; ``address_bytes`` what it may reserve, the same unless
-    told (V8, which draws charts, reserves far more than it ever touches).
+    ``memory_bytes`` is what it may write to; ``address_bytes`` what it may reserve, the same unless told (V8,
+    which draws charts, reserves far more than it ever touches). ``file_bytes`` is for one file that it writes,
+    ``scratch_bytes`` and ``scratch_files`` for all of them together. A run is one process with threads.
     """
 
     wall_seconds: float = 60
@@ -247,8 +248,10 @@ class Limits:
     memory_bytes: int = 2 * 1024**3
     address_bytes: int | None = None
     file_bytes: int = 2 * 1024**3
+    scratch_bytes: int = 4 * 1024**3
+    scratch_files: int = 1_000
     output_bytes: int = 256 * 1024
-    processes: int = 64
+    threads: int = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,7 +323,10 @@ class GuestRefusal(SandboxError):
 
 
 class Sandbox(Protocol):
+    """``tier`` names its kind; ``walls`` are those that were found standing, in words. Recorded with each job."""
+
     tier: str
+    walls: tuple[str, ...]
 
     async def run(self, task: SandboxTask) -> SandboxReport:
         """Run one task in a sandbox of its own; cancelling kills it.

@@ -1,6 +1,5 @@
 """Temporary files, in S3 and on scratch: where they live, and that they go."""
 
-import asyncio
 import contextlib
 import errno
 import fcntl
@@ -15,6 +14,7 @@ import structlog
 
 from consumers.errors import Transient
 from consumers.ports import ObjectStore
+from consumers.remove_tree import remove_tree
 from consumers.uncancelled import uncancelled
 from events.keys import JobRef
 from events.results import FailureCode
@@ -40,7 +40,7 @@ class Scratch:
         for abandoned in self._root.glob(f"{_PREFIX}*"):
             with contextlib.ExitStack() as exits:
                 if _locked(abandoned, exits):
-                    await _remove(abandoned)
+                    await remove_tree(abandoned)
         self._make()
         while not _locked(self.folder, self._exits):
             self._make()  # another worker's start took the new folder for an abandoned one
@@ -49,7 +49,7 @@ class Scratch:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await uncancelled(_remove(self.folder))
+        await uncancelled(remove_tree(self.folder))
         self._exits.close()
 
     def _make(self) -> None:
@@ -67,7 +67,7 @@ class Scratch:
             try:
                 yield folder
             finally:
-                await uncancelled(_remove(folder))
+                await uncancelled(remove_tree(folder))
 
 
 @contextlib.contextmanager
@@ -89,21 +89,6 @@ def _locked(folder: Path, exits: contextlib.ExitStack) -> bool:
     except OSError:
         return False
     return True
-
-
-async def _remove(folder: Path) -> None:
-    """Remove a tree that untrusted code may have built: of any depth and size, beside the event loop."""
-    if await _ran("rm", "-rf", "--", str(folder)):
-        return
-    await _ran("chmod", "-R", "u+rwX", "--", str(folder))
-    if not await _ran("rm", "-rf", "--", str(folder)):
-        log.warning("scratch.not_removed", folder=str(folder))
-
-
-async def _ran(*command: str) -> bool:
-    nowhere = asyncio.subprocess.DEVNULL
-    process = await asyncio.create_subprocess_exec(*command, stdout=nowhere, stderr=nowhere)
-    return await process.wait() == 0
 
 
 async def remove_uploads(store: ObjectStore, job: JobRef) -> None:

@@ -1,9 +1,9 @@
 """Settings: read once from the environment (and ``.env``), frozen, passed on."""
 
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
-from pydantic import AliasChoices, Field, PositiveFloat, PositiveInt, SecretStr, model_validator
+from pydantic import AliasChoices, Field, NonNegativeInt, PositiveFloat, PositiveInt, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 GIB = 1024**3
@@ -101,6 +101,12 @@ class Settings(BaseSettings):
     """How long nothing of a job must have changed before ``dropchute reconcile`` asks for it again."""
 
     # The sandbox.
+    sandbox_min_tier: Literal["process", "landlock", "namespaces", "gvisor"] = "namespaces"
+    """The weakest tier that may hold untrusted code; the strongest that there is, is taken (gvisor only if named)."""
+
+    sandbox_spares: NonNegativeInt = 2
+    """How many guests wait behind their walls before there is a task for them."""
+
     sandbox_wall_seconds: PositiveFloat = 60
     sandbox_memory_bytes: PositiveInt = 2 * GIB
 

@@ -23,7 +23,7 @@ from consumers.ports import LanguageModel, Limits, ObjectStore, Sandbox, Spreads
 from consumers.preprocessing.prepare import FileLimits, Preprocessor
 from consumers.process_query import process_query
 from consumers.s3_file_management import Scratch
-from consumers.sandbox.bwrap import BwrapSandbox
+from consumers.sandbox.tiers import strongest
 from consumers.session_control import SessionControl
 from consumers.worker.budget import ByteBudget, Lanes
 from consumers.worker.drain import run_until
@@ -61,7 +61,6 @@ async def run_worker(settings: Settings, stack: Stack, stop: asyncio.Event) -> N
         SandboxUnavailable: this machine cannot hold untrusted code.
         ServiceAccountError: the key file for Google Sheets cannot be used.
     """
-    sandbox = BwrapSandbox()
     async with AsyncExitStack() as exits:
         scratch = await exits.enter_async_context(Scratch(settings.scratch))
         clients = await exits.enter_async_context(Clients(settings))
@@ -71,7 +70,10 @@ async def run_worker(settings: Settings, stack: Stack, stop: asyncio.Event) -> N
         if spreadsheets is not None:
             await exits.enter_async_context(spreadsheets)
         liveness = await exits.enter_async_context(_watched(settings, stop))
-        await sandbox.probe(scratch.folder)
+        sandbox = await exits.enter_async_context(
+            strongest(scratch.folder, at_least=settings.sandbox_min_tier, spares=settings.sandbox_spares)
+        )
+        log.info("worker.sandbox", tier=sandbox.tier, walls=list(sandbox.walls))
         parts = _Parts(clients, store, model, spreadsheets, sandbox, scratch, stop, liveness)
         await run_until(stop, _pollers(settings, stack, parts), drain_seconds=settings.drain_seconds)
 

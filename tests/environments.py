@@ -15,7 +15,7 @@ def installed(name: str, wanted: Sequence[str], *, fingerprint: bytes) -> Path:
 
     It is made anew when the fingerprint or this Python is another.
     """
-    cache = _cache_home() / "dropchute"
+    cache = cache_home() / "dropchute"
     cache.mkdir(parents=True, exist_ok=True)
     environment = cache / name
     digest = hashlib.sha256(fingerprint + sys.version.encode()).hexdigest()
@@ -40,6 +40,6 @@ def _install_into(environment: Path, wanted: Sequence[str]) -> None:
         subprocess.run([python, "-m", "pip", *command], check=True)
 
 
-def _cache_home() -> Path:
+def cache_home() -> Path:
     # An empty value counts as unset: XDG Base Directory Specification.
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

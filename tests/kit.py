@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from plain_sandbox import PlainSandbox
+from process_sandbox import process_sandbox
 
 from consumers.delivery.google_sheet import GoogleSheets
 from consumers.drop import Answer, Drop
@@ -97,7 +97,7 @@ class Kit:
 
     @property
     def no_sheets(self) -> GoogleSheets:
-        return GoogleSheets(None, PlainSandbox(), self.store, limits=Limits())
+        return GoogleSheets(None, process_sandbox(), self.store, limits=Limits())
 
     def control(self, *, sheets: Any = None) -> Any:
         """What handles controls, as another worker."""

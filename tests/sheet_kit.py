@@ -29,6 +29,7 @@ class PlayedGuest:
     rows: list
     notes: tuple = ()
     tier = "played"
+    walls = ()
 
     async def run(self, task):
         (task.output / "rows.ndjson").write_text("".join(json.dumps(row) + "\n" for row in self.rows))

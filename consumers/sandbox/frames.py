@@ -9,8 +9,6 @@ from typing import Any
 
 HEADER = struct.Struct(">I")
 MAX_FRAME_BYTES = 4 * 1024 * 1024
-HELLO = {"hello": 1}
-"""The guest's first frame: the walls stand, and Python runs behind them."""
 
 
 class FrameError(ValueError):

@@ -17,22 +17,35 @@ class UnsafeOutput(Exception):
     """The file is not what an honest task leaves behind."""
 
 
+def is_plain_name(name: str) -> bool:
+    return _PLAIN_NAME.fullmatch(name) is not None
+
+
 def output_path(folder: Path, name: object) -> Path:
     """The path of one output file that was checked; raises UnsafeOutput."""
-    if not isinstance(name, str) or not _PLAIN_NAME.fullmatch(name):
+    if not isinstance(name, str) or not is_plain_name(name):
         raise UnsafeOutput(f"not a plain file name: {name!r}"[:200])
     path = folder / name
     check_regular(path)
     return path
 
 
+def check_input(path: Path) -> None:
+    """That a file to be shown inside is a regular one, not a link; raises UnsafeOutput."""
+    if not stat.S_ISREG(_facts(path).st_mode):
+        raise UnsafeOutput(f"{path.name} is not a regular file")
+
+
 def check_regular(path: Path) -> int:
     """The size of a regular file with one link; raises UnsafeOutput for anything else."""
+    return _check(_facts(path), path.name)
+
+
+def _facts(path: Path) -> os.stat_result:
     try:
-        facts = path.lstat()
+        return path.lstat()
     except OSError as error:
         raise UnsafeOutput(f"{path.name} is not there") from error
-    return _check(facts, path.name)
 
 
 def open_output(folder: Path, name: object) -> BinaryIO:

@@ -26,7 +26,10 @@ ENVIRONMENT = {
     # One thread: pools of worker threads would only eat the job's address space.
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
+    "TOKIO_WORKER_THREADS": "1",
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
+    # A guest starts no process; told so, joblib works serially without a warning.
+    "JOBLIB_MULTIPROCESSING": "0",
     # Arrow's own pools keep what they were given once: a million rows took a fifth more memory with them.
     "ARROW_DEFAULT_MEMORY_POOL": "system",
 }
@@ -67,6 +70,15 @@ def _filesystem(inputs: Mapping[str, Path], output: Path) -> Iterator[str]:
         yield from ("--ro-bind", str(path), str(INPUTS / name))
     yield from ("--bind", str(output), str(OUTPUT))
     yield from ("--remount-ro", "/")
+
+
+def read_only_places() -> Iterator[tuple[Path, Path]]:
+    """What a guest may read beside its slot: a place of the host's, and where it is inside."""
+    for place in _SYSTEM:
+        yield Path(place), Path(place)
+    yield Path(consumers.__file__).parent, GUEST_ROOT / "consumers"
+    for home in _python_homes():
+        yield Path(home), Path(home)
 
 
 def _python_homes() -> Iterator[str]:

@@ -15,7 +15,7 @@ from google.auth.transport.requests import Request
 from rich.console import Console
 from rich.filesize import decimal
 
-from consumers.sandbox.bwrap import BwrapSandbox, SandboxUnavailable
+from consumers.sandbox.tiers import SandboxUnavailable, strongest
 from infra.cli import show
 from infra.cli.endings import Ending, ExitCode, ending_of
 from infra.cli.environment import model_is_configured, read_settings
@@ -75,13 +75,13 @@ async def _python(_: Settings) -> str:
     return f"{sys.version.split()[0]} on {sys.platform}"
 
 
-async def _sandbox(_: Settings) -> str:
+async def _sandbox(settings: Settings) -> str:
+    folder = settings.scratch or Path(tempfile.gettempdir())
     try:
-        await BwrapSandbox().probe()
+        async with strongest(folder, at_least=settings.sandbox_min_tier, spares=1) as sandbox:
+            return f"tier {sandbox.tier}: {', '.join(sandbox.walls)}"
     except SandboxUnavailable as error:
-        sentence, _end, mend = str(error).partition("). ")
-        raise _Problem(f"{sentence}).", mend or "See the README, section Sandbox.") from error
-    return f"tier {BwrapSandbox.tier}"
+        raise _Problem(error.sentence, error.mend) from error
 
 
 async def _stack(settings: Settings) -> str:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from consumers.aws_retry import error_code, error_status
 from consumers.errors import JobError, Transient
-from consumers.sandbox.bwrap import SandboxUnavailable
+from consumers.sandbox.tiers import SandboxUnavailable
 from events.manifest import ManifestError
 from events.text import one_line
 from infra.drop_client import DropError
@@ -69,7 +69,7 @@ def ending_of(error: Exception) -> Ending | None:
         case HealthUnavailable():
             ending = Ending(ExitCode.USAGE, f"DROPCHUTE_HEALTH_PORT: {error}")
         case SandboxUnavailable():
-            ending = Ending(ExitCode.FAILED, str(error), code="sandbox_unavailable")
+            ending = Ending(ExitCode.FAILED, error.sentence, advice=error.mend, code="sandbox_unavailable")
         case ManifestError():
             ending = Ending(ExitCode.USAGE, error.message, code=error.code)
         case Transient(__cause__=ClientError() | BotoCoreError() as cause):

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from consumers.ports import SandboxTask
-from consumers.sandbox.bwrap import BwrapSandbox
+from consumers.sandbox.tiers import open_tier
 from events.keys import JobRef
 from events.manifest import DownloadDestination
 from events.results import Completed, CompletedEvent, FailedEvent, Stage, parse_event
@@ -56,7 +56,7 @@ class Result:
     seconds: float
     slowest: float
     stages: dict[Stage, float]
-    cold_sandbox: float
+    sandbox: float
 
 
 def write_csv(path: Path) -> None:
@@ -86,7 +86,7 @@ async def _measure(model: ReplayedModel, *, drops: int) -> Result:
             seconds=statistics.median(seconds),
             slowest=max(seconds),
             stages={stage: statistics.median(completed.seconds[stage] for _, completed in timed) for stage in Stage},
-            cold_sandbox=statistics.median([await _cold_sandbox(Path(folder)) for _ in range(5)]),
+            sandbox=await _sandbox(Path(folder)),
         )
 
 
@@ -132,9 +132,11 @@ async def _completed(queue: SqsQueue, job: JobRef) -> Completed:
                     return event.data
 
 
-async def _cold_sandbox(folder: Path) -> float:
-    task = SandboxTask("consumers.sandbox.guest.probe:probe", {}, inputs={}, output=folder)
-    return (await BwrapSandbox().run(task)).seconds
+async def _sandbox(folder: Path) -> float:
+    """A task that does nothing but try the walls, a spare being ready."""
+    task = SandboxTask("consumers.sandbox.guest.probe:probe", {"outside": []}, inputs={}, output=folder)
+    async with open_tier("namespaces", folder) as sandbox:
+        return statistics.median([(await sandbox.run(task)).seconds for _ in range(5)])
 
 
 async def record(settings: Settings) -> None:
@@ -171,7 +173,7 @@ def show(results: list[Result], console: Console) -> None:
         table.add_row("upload, notification, claim, event", f"{rest:.3f}", f"{rest / one.seconds:.0%}")
         table.add_row("[bold]whole", f"[bold]{one.seconds:.3f}", "")
         table.add_row("slowest", f"{one.slowest:.3f}", "")
-        table.add_row("for comparison: an empty cold sandbox", f"{one.cold_sandbox:.3f}", "")
+        table.add_row("for comparison: an empty task, a guest being ready", f"{one.sandbox:.3f}", "")
         console.print(table)
         verdict = "under" if one.seconds < TARGET_SECONDS else "NOT under"
         console.print(f"Median {one.seconds:.2f} s: {verdict} the {TARGET_SECONDS} s that we promise.")

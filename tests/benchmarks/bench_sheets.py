@@ -32,7 +32,7 @@ from consumers.delivery.google_sheet import GoogleSheets, OpenedSheet
 from consumers.delivery.sheet.quota import SharedQuota
 from consumers.drop import Answer
 from consumers.ports import Limits
-from consumers.sandbox.bwrap import BwrapSandbox
+from consumers.sandbox.tiers import open_tier
 from infra.embedded.sheets import SheetsEmulator
 from infra.google_sheets import GoogleSpreadsheets, _Http, credentials_of
 
@@ -87,8 +87,11 @@ async def _ours(kit: SheetKit, emulator: SheetsEmulator, credentials: object, ro
     result = kit.folder / "result.parquet"
     pq.write_table(pa.table(columns_of(rows, width), names=NAMES[:width]), result)
     quota = SharedQuota(MemoryStore(), "bench", per_minute=1_000_000)
-    async with GoogleSpreadsheets(credentials, quota, base_url=emulator.base_url) as spreadsheets:
-        sheets = GoogleSheets(spreadsheets, BwrapSandbox(), MemoryStore(), limits=Limits())
+    async with (
+        GoogleSpreadsheets(credentials, quota, base_url=emulator.base_url) as spreadsheets,
+        open_tier("namespaces", kit.folder) as sandbox,
+    ):
+        sheets = GoogleSheets(spreadsheets, sandbox, MemoryStore(), limits=Limits())
         drop = kit.drop()
         opened = await sheets.open(drop, drop.manifest.destination)
         assert isinstance(opened, OpenedSheet)

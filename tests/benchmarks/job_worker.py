@@ -15,7 +15,6 @@ from consumers.delivery.google_sheet import GoogleSheets
 from consumers.drop import Answer, Drop
 from consumers.errors import Permanent
 from consumers.ports import Limits, Message, Report, WorkQueue
-from consumers.sandbox.bwrap import BwrapSandbox
 from consumers.worker.finish import Bury, Finish
 from consumers.worker.job import JobPolicy, JobTransaction
 from consumers.worker.ledger import Ledger
@@ -57,7 +56,7 @@ async def no_controls(key: ControlKey, bury: Bury) -> Outcome:
 def handler(settings: Settings, stack: Stack, clients: Clients) -> MessageHandler:
     store = S3ObjectStore(clients.s3, stack.bucket)
     events = SqsEventSink(clients.batches, stack.queue_urls["results"])
-    sheets = GoogleSheets(None, BwrapSandbox(), store, limits=Limits())
+    sheets = GoogleSheets(None, None, store, limits=Limits())
     jobs = JobTransaction(
         {Flow.QUERY: nothing},
         ledger=Ledger(store, worker=WORKER, claim_seconds=settings.claim_seconds),

@@ -21,7 +21,6 @@ from consumers.delivery.google_sheet import GoogleSheets
 from consumers.drop import Answer, Drop
 from consumers.errors import Permanent, Transient
 from consumers.ports import Limits, Report
-from consumers.sandbox.bwrap import BwrapSandbox
 from consumers.session_control import SessionControl
 from consumers.worker.drain import run_until
 from consumers.worker.finish import Finish
@@ -124,7 +123,7 @@ def _handler(
 ) -> MessageHandler:
     store = S3ObjectStore(clients.s3, stack.bucket, links=clients.links)
     events = SqsEventSink(clients.batches, stack.queue_urls["results"])
-    sheets = GoogleSheets(None, BwrapSandbox(), store, limits=Limits())
+    sheets = GoogleSheets(None, None, store, limits=Limits())
     ledger = Ledger(store, worker=name, claim_seconds=settings.claim_seconds, now=surroundings.now)
     finish = Finish(store, events, sheets, link_seconds=settings.link_seconds)
     jobs = JobTransaction(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from plain_sandbox import PlainSandbox
+from process_sandbox import process_sandbox
 from scripted_model import Reply, ScriptedModel
 
 from consumers.analyst import Analysis, AnalysisFailed, Analyst, Preview, Question
@@ -65,6 +65,7 @@ class SandboxThat:
     """A sandbox that ends every task as told: a report beside the file that it speaks of, or a SandboxError."""
 
     tier = "told"
+    walls = ()
 
     def __init__(self, outcome, *, leaves="result.parquet"):
         self.outcome = outcome
@@ -106,7 +107,7 @@ async def answer(question, server, *, sandbox=None, budget=None, heard=None) -> 
     async with OpenAILanguageModel(
         base_url=server.base_url, api_key="", model=NAME, timeout_seconds=150, max_reply_tokens=700
     ) as model:
-        analyst = Analyst(model=model, sandbox=sandbox or PlainSandbox())
+        analyst = Analyst(model=model, sandbox=sandbox or process_sandbox())
         return await analyst.answer(
             question, report=(Heard() if heard is None else heard).report, budget=budget or Budget()
         )
@@ -255,7 +256,7 @@ async def asked_after_errors(question, *, show_values):
         async with OpenAILanguageModel(
             base_url=server.base_url, api_key="", model=NAME, timeout_seconds=20, max_reply_tokens=700
         ) as model:
-            analyst = Analyst(model=model, sandbox=PlainSandbox(), attempts=len(QUOTING), show_values=show_values)
+            analyst = Analyst(model=model, sandbox=process_sandbox(), attempts=len(QUOTING), show_values=show_values)
             await analyst.answer(question, report=Heard().report, budget=Budget())
     return [json.dumps(request["messages"]) for request in server.requests]
 
@@ -450,7 +451,7 @@ class Parrot:
 
 
 async def test_any_language_model_will_do(question):
-    analyst = Analyst(model=Parrot(), sandbox=PlainSandbox())
+    analyst = Analyst(model=Parrot(), sandbox=process_sandbox())
     analysis = await analyst.answer(question(), report=Heard().report, budget=Budget())
 
     assert analysis.model == "parrot"

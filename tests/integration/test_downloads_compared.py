@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from openpyxl.utils.escape import unescape
 
 from consumers.ports import SandboxTask
-from consumers.sandbox.bwrap import BwrapSandbox
+from consumers.sandbox.tiers import open_tier
 
 TEXTS = [
     "007", "12345678901234567890", "=1+1", "+49 170", "-5", "@SUM(A1)", ' "quoted", and;\tmore', "two\nlines",
@@ -69,8 +69,13 @@ def sandboxed(table, folder, file_format, **choices):
     told = {"format": file_format, "max_bytes": 10**9, "bom": False, "formula_safe": True} | choices
     told["tables"] = [{"name": "Näme [1]", "file": "1.parquet"}]
     call = "consumers.delivery.guest.export:export_tables"
-    report = asyncio.run(BwrapSandbox().run(SandboxTask(call, told, {"1.parquet": source}, output)))
+    report = asyncio.run(_run(SandboxTask(call, told, {"1.parquet": source}, output), folder))
     return output / report.value["files"][0]["file"], report.value["notes"]
+
+
+async def _run(task, folder):
+    async with open_tier("namespaces", folder, spares=0) as sandbox:
+        return await sandbox.run(task)
 
 
 @pytest.fixture(scope="module")

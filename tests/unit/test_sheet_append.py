@@ -697,6 +697,7 @@ async def test_a_check_that_stays_unclear_is_transient(kit):
 
 class FailingGuest:
     tier = "played"
+    walls = ()
 
     def __init__(self, error):
         self.error = error

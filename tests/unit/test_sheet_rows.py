@@ -7,7 +7,7 @@ from decimal import Decimal
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from plain_sandbox import PlainSandbox
+from process_sandbox import process_sandbox
 
 from consumers.delivery.sheet.book import Cell
 from consumers.delivery.sheet.rows import (
@@ -33,7 +33,7 @@ async def exported(folder, columns):
     output = folder / "output"
     output.mkdir()
     task = SandboxTask("consumers.delivery.guest.rows:export_rows", {}, {"result.parquet": path}, output)
-    report = RowsReport.model_validate((await PlainSandbox().run(task)).value)
+    report = RowsReport.model_validate((await process_sandbox().run(task)).value)
     chunks = [chunk async for chunk in read_chunks(output, report, max_bytes=MAX_REQUEST_BYTES)]
     return [row for chunk in chunks for row in chunk.rows], report
 

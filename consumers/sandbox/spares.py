@@ -1,0 +1,180 @@
+"""Spares: guests that wait behind their walls before there is a task, and the warmed process they come from."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any, Self
+
+import structlog
+
+from consumers.errors import Transient
+from consumers.sandbox.cgroups import ControlGroups
+from consumers.sandbox.walled import machine_fault
+from consumers.sandbox.warmed import WarmedGuest, WarmedPython
+from consumers.sandbox.watch import Watch
+from consumers.uncancelled import uncancelled
+
+# All guests of one warmed process have its addresses in memory: who learns them from one could use them in another.
+RECYCLE_AFTER_GUESTS = 1_000
+RECYCLE_AFTER_SECONDS = 30 * 60
+
+log = structlog.get_logger(__name__)
+
+
+class Spares:
+    """Keeps ``wanted`` guests ready. Whoever takes one has it alone; the next is made meanwhile."""
+
+    def __init__(
+        self,
+        tier: str,
+        folder: Path,
+        *,
+        wanted: int,
+        groups: ControlGroups | None = None,
+        recycle_after_guests: int = RECYCLE_AFTER_GUESTS,
+        recycle_after_seconds: float = RECYCLE_AFTER_SECONDS,
+    ) -> None:
+        self.walls: tuple[str, ...] = ()
+        self._tier = tier
+        self._folder = folder
+        self._wanted = wanted
+        self._groups = groups
+        self._after_guests = recycle_after_guests
+        self._after_seconds = recycle_after_seconds
+        self._numbers = count(1)
+        self._watch = Watch()
+        self._ready: asyncio.Queue[WarmedGuest | Transient] = asyncio.Queue()
+        self._waiting = 0
+        self._making = 0
+        self._turn = asyncio.Lock()
+        self._warmed: WarmedPython | None = None
+        self._processes: set[WarmedPython] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        self._begin(self._watch.run(), "sandbox-watch")
+        self._begin(self._keep_fresh(), "sandbox-recycling")
+        self._fill()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await uncancelled(self._close())
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[WarmedGuest]:
+        """See ``walled.Guests``."""
+        guest = await self._take()
+        try:
+            yield guest
+        finally:
+            await uncancelled(self._give_up(guest))
+
+    async def _take(self) -> WarmedGuest:
+        while True:
+            self._waiting += 1
+            # While one is left, the next can wait until this task has had the processor.
+            if self._ready.qsize() < self._waiting + 1:
+                self._fill()
+            try:
+                made = await self._ready.get()
+            finally:
+                self._waiting -= 1
+            if isinstance(made, Transient):
+                raise made
+            if made.is_alive():
+                return made
+            await self._give_up(made)
+
+    def _fill(self) -> None:
+        while self._ready.qsize() + self._making < self._waiting + self._wanted:
+            self._making += 1
+            self._begin(self._make(), "sandbox-spare")
+
+    async def _make(self) -> None:
+        try:
+            self._ready.put_nowait(await self._checked(await (await self._warm()).guest()))
+        except Transient as error:
+            log.warning("sandbox.no_guest", reason=str(error))
+            if self._waiting > self._ready.qsize():
+                self._ready.put_nowait(error)
+        finally:
+            self._making -= 1
+
+    async def _checked(self, guest: WarmedGuest) -> WarmedGuest:
+        """That its walls are those of the first one, which was tried."""
+        self.walls = self.walls or guest.walls
+        if guest.walls != self.walls:
+            await self._give_up(guest)
+            raise machine_fault(f"a guest has other walls than the first: {guest.walls}")
+        return guest
+
+    async def _warm(self) -> WarmedPython:
+        async with self._turn:
+            if self._warmed is None or self._warmed.gone:
+                await self._replace()
+            elif self._warmed.made >= self._after_guests and not self._warmed.retired:
+                self._warmed.retired = True
+                self._begin(self._renew(), "sandbox-recycling")
+            assert self._warmed is not None
+            return self._warmed
+
+    async def _keep_fresh(self) -> None:
+        while True:
+            await asyncio.sleep(self._after_seconds)
+            await self._renew()
+
+    async def _renew(self) -> None:
+        """Another warmed process takes over; what the former has ready is not used any more."""
+        try:
+            await self._replace()
+        except Transient as error:
+            log.warning("sandbox.not_recycled", reason=str(error))
+            return
+        unused = [self._ready.get_nowait() for _ in range(self._ready.qsize())]
+        self._fill()
+        for each in unused:
+            if isinstance(each, WarmedGuest):
+                await self._give_up(each)
+
+    async def _replace(self) -> None:
+        new = WarmedPython(self._tier, self._folder / str(next(self._numbers)), self._watch, self._groups)
+        self._processes.add(new)
+        try:
+            await new.start()
+        except BaseException:
+            self._processes.discard(new)
+            await new.close()
+            raise
+        former, self._warmed = self._warmed, new
+        if former is not None:
+            former.retired = True
+            await self._close_if_unused(former)
+
+    async def _give_up(self, guest: WarmedGuest) -> None:
+        self._fill()
+        await guest.close()
+        await self._close_if_unused(guest.owner)
+
+    async def _close_if_unused(self, process: WarmedPython) -> None:
+        if process is not self._warmed and process.guests == 0 and process in self._processes:
+            self._processes.discard(process)
+            await process.close()
+
+    async def _close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for guest in [self._ready.get_nowait() for _ in range(self._ready.qsize())]:
+            if isinstance(guest, WarmedGuest):
+                await guest.close()
+        for process in self._processes:
+            await process.close()
+        if self._groups is not None:
+            await asyncio.to_thread(self._groups.clear)
+
+    def _begin(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,297 @@
+"""The warmed process, seen from the host: it forks walled guests, and tells how each ended."""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from consumers.ports import JsonObject, SandboxTask
+from consumers.remove_tree import remove_tree
+from consumers.sandbox import frames, outer_wall, walls
+from consumers.sandbox.cgroups import ControlGroups, Group
+from consumers.sandbox.conversation import Cause, Death, Inside, receive
+from consumers.sandbox.guest import jail
+from consumers.sandbox.slot import Slot
+from consumers.sandbox.walled import machine_fault, on_this_machine
+from consumers.sandbox.watch import Watch, Watched
+from consumers.uncancelled import uncancelled
+
+START_SECONDS = 60
+GUEST_SECONDS = 30
+_PACKET_BYTES = 4_096
+# What a guest may get charged beside its task's memory: its own copies of what the warmed process has, page tables.
+_GROUP_ALLOWANCE_BYTES = 128 * 1024**2
+_LAST_WORDS_BYTES = 2_000
+_ENTRY = "consumers/sandbox/guest/zygote.py"
+
+
+class WarmedPython:
+    """One warmed process of tier ``namespaces`` or ``landlock``. Its guests have their slots below ``folder``."""
+
+    def __init__(self, tier: str, folder: Path, watch: Watch, groups: ControlGroups | None) -> None:
+        self.tier = tier
+        self.watch = watch
+        self.groups = groups
+        self._slots = folder
+        self._numbers = count(1)
+        self._spawned: dict[int, asyncio.Future[int]] = {}
+        self._ended: dict[int, asyncio.Future[Death]] = {}
+        self._exits = AsyncExitStack()
+        self._gone = False
+        self.made = 0
+        self.retired = False
+
+    @property
+    def gone(self) -> bool:
+        """Whether it has ended, and every guest with it."""
+        return self._gone
+
+    @property
+    def guests(self) -> int:
+        """How many of its guests have not ended."""
+        return len(self._ended)
+
+    async def start(self) -> None:
+        """Start it, and wait until it is warm.
+
+        Raises:
+            Transient: it does not come up; the text has its last words.
+        """
+        self._slots.mkdir(mode=0o700)
+        self._exits.push_async_callback(remove_tree, self._slots)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control, loop = ours, asyncio.get_running_loop()
+        self._exits.callback(ours.close)
+        with theirs:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command(theirs.fileno()),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                pass_fds=(theirs.fileno(),),
+                process_group=0,
+                env=dict(walls.ENVIRONMENT),
+                cwd="/",
+            )
+        self._exits.push_async_callback(self._kill)
+        ours.setblocking(False)
+        self._ready = loop.create_future()
+        loop.add_reader(ours, self._hear)
+        self._exits.callback(loop.remove_reader, ours)
+        ours.send(json.dumps(self._told()).encode())
+        async with asyncio.timeout(START_SECONDS):
+            warm = await self._ready
+        if not warm:
+            raise machine_fault(await self._last_words() or "the warmed process does not start")
+
+    async def close(self) -> None:
+        """Kill it, and with it every guest; their folders go too."""
+        await uncancelled(self._exits.aclose())
+
+    async def guest(self) -> "WarmedGuest":
+        """A new guest, its walls up.
+
+        Raises:
+            Transient: its walls cannot be put up, or this process is gone.
+        """
+        self.made += 1
+        number = next(self._numbers)
+        slot = Slot(self._slots / str(number))
+        spawned = self._spawned[number] = asyncio.get_running_loop().create_future()
+        ended = self._ended[number] = asyncio.get_running_loop().create_future()
+        channel, theirs = socket.socketpair()
+        printed, their_printed = os.pipe()
+        with theirs, os.fdopen(their_printed, "wb") as their_end:
+            if not self._gone:
+                order = json.dumps({"spawn": number, "slot": str(number)}).encode()
+                socket.send_fds(self._control, [order], [theirs.fileno(), their_end.fileno()])
+        guest = WarmedGuest(self, number, slot, ended)
+        await guest.open(channel, printed, spawned)
+        return guest
+
+    def forget(self, number: int) -> None:
+        self._ended.pop(number, None)
+        self._spawned.pop(number, None)
+
+    def _command(self, descriptor: int) -> list[str]:
+        inside = self.tier == "namespaces"
+        root = walls.GUEST_ROOT if inside else Path(walls.__file__).parents[2]
+        arguments = [sys.executable, "-I", "-B", str(root / _ENTRY), str(descriptor)]
+        return outer_wall.command(slots=self._slots, arguments=arguments) if inside else arguments
+
+    def _told(self) -> JsonObject:
+        if self.tier == "namespaces":
+            # A guest's root holds nothing else than what it may read.
+            return {"tier": self.tier, "slots": outer_wall.SLOTS, "read": ["/"], "tmp_bytes": walls.TMP_BYTES}
+        read = [str(place) for place, _ in walls.read_only_places()]
+        return {"tier": self.tier, "slots": str(self._slots), "read": read, "tmp_bytes": walls.TMP_BYTES}
+
+    def _hear(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while not self._gone:
+                packet, descriptors, _, _ = socket.recv_fds(self._control, _PACKET_BYTES, 1)
+                if packet:
+                    self._note(json.loads(packet), descriptors)
+                else:
+                    self._end()
+
+    def _note(self, fact: dict[str, Any], descriptors: list[int]) -> None:
+        match fact:
+            case {"ready": int()}:
+                self._ready.set_result(True)
+            case {"spawned": int(number)}:
+                self._spawned[number].set_result(descriptors[0])
+            case {"failed": int(number), "reason": str(reason)}:
+                self._spawned[number].set_exception(machine_fault(reason))
+            case {"ended": int(number), "code": int(code), "cpu": int() | float() as cpu}:
+                ended = self._ended.pop(number, None)
+                if ended is not None:  # else nobody wants to know any more
+                    ended.set_result(Death(code, cpu_seconds=cpu))
+
+    def _end(self) -> None:
+        self._gone = True
+        asyncio.get_running_loop().remove_reader(self._control)
+        if not self._ready.done():
+            self._ready.set_result(False)
+        for spawned in self._spawned.values():
+            if not spawned.done():
+                spawned.set_exception(machine_fault("the warmed process has ended"))
+        for ended in self._ended.values():
+            ended.set_result(Death(-signal.SIGKILL, machine="the warmed process has ended"))
+        self._ended.clear()
+
+    async def _kill(self) -> None:
+        # Both bwraps and the warmed process are one process group; the pid namespace takes the rest along.
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        await self._last_words()
+        await self._process.wait()
+
+    async def _last_words(self) -> str:
+        assert self._process.stdout is not None
+        return (await self._process.stdout.read())[-_LAST_WORDS_BYTES:].decode("utf-8", "replace").strip()
+
+
+class WarmedGuest:
+    """A ``Guest`` that a warmed process forked."""
+
+    def __init__(self, owner: WarmedPython, number: int, slot: Slot, ended: asyncio.Future[Death]) -> None:
+        self.owner = owner
+        self._number = number
+        self._slot = slot
+        self._ended = ended
+        self._watched: Watched | None = None
+        self._group: Group | None = None
+        self._dead = asyncio.Event()
+        self._exits = AsyncExitStack()
+        self.walls: tuple[str, ...] = ()
+        if owner.tier == "namespaces":
+            self.inside = Inside(jail.INPUTS, jail.OUTPUT)
+        else:
+            self.inside = Inside(str(slot.inputs), str(slot.output))
+
+    async def open(self, channel: socket.socket, printed: int, spawned: asyncio.Future[int]) -> None:
+        self._exits.push_async_callback(self._slot.remove)
+        self._exits.callback(self.owner.forget, self._number)
+        self.reader, self.writer = await asyncio.open_connection(sock=channel, limit=frames.MAX_FRAME_BYTES)
+        self._exits.push_async_callback(self._hang_up)
+        self.printed = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(self.printed), os.fdopen(printed, "rb")
+        )
+        self._exits.callback(transport.close)
+        try:
+            async with asyncio.timeout(GUEST_SECONDS):
+                self._pidfd = await spawned
+                self._exits.callback(os.close, self._pidfd)
+                asyncio.get_running_loop().add_reader(self._pidfd, self._has_died)
+                self._exits.callback(asyncio.get_running_loop().remove_reader, self._pidfd)
+                self._pid = _pid_of(self._pidfd)
+                if self.owner.groups is not None:
+                    # Now and not with its task: to join takes milliseconds, in which it puts its walls up anyway.
+                    await uncancelled(asyncio.to_thread(self._join_a_group, self.owner.groups))
+                self.walls = tuple(map(str, (await receive(self.reader))["hello"]))
+        except BaseException as error:
+            await self.close()
+            if isinstance(error, asyncio.IncompleteReadError | OSError | KeyError | frames.FrameError):
+                raise machine_fault(await self._words() or "a guest's walls could not be put up") from error
+            raise
+
+    async def bring_in(self, inputs: Mapping[str, Path]) -> None:
+        await self._slot.bring_in(inputs)
+
+    def take_out(self, output: Path) -> None:
+        self._slot.take_out(output)
+
+    def watch(self, task: SandboxTask) -> None:
+        self._watched = self.owner.watch.begin(self._pid, self._slot, task.limits, self._kill)
+        if self._group is not None:
+            memory = task.limits.memory_bytes + _GROUP_ALLOWANCE_BYTES
+            with on_this_machine():
+                self._group.limit(memory_bytes=memory, tasks=task.limits.threads)
+
+    async def end(self, *, grace_seconds: float) -> Death:
+        if grace_seconds:
+            await asyncio.wait((self._ended,), timeout=grace_seconds)
+        by_host = not self._dead.is_set()
+        self._kill()
+        await self._dead.wait()
+        cause = None
+        if self._watched is not None:
+            self.owner.watch.end(self._watched)
+            cause = self._watched.cause
+        if self._group is not None and not by_host and self._group.ran_out():
+            cause = Cause.MEMORY
+        # How it ended is told by the warmed process, which may be busy: whoever was killed here need not wait.
+        death = Death(-signal.SIGKILL) if by_host else await self._ended
+        return replace(death, by_host=by_host, cause=cause)
+
+    async def close(self) -> None:
+        """Nothing of it is left afterwards, however far it came."""
+        if hasattr(self, "_pidfd"):
+            self._kill()
+            await self._dead.wait()
+        await self._exits.aclose()
+
+    async def _hang_up(self) -> None:
+        self.writer.transport.abort()
+        with contextlib.suppress(OSError):
+            await self.writer.wait_closed()
+
+    def is_alive(self) -> bool:
+        return not self._dead.is_set() and not self.owner.retired
+
+    def _join_a_group(self, groups: ControlGroups) -> None:
+        self._group = groups.group()
+        self._exits.callback(groups.give_up, self._group)
+        self._group.hold(self._pid)
+
+    def _has_died(self) -> None:
+        self._dead.set()
+        asyncio.get_running_loop().remove_reader(self._pidfd)
+
+    def _kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    async def _words(self) -> str:
+        return (await self.printed.read())[-_LAST_WORDS_BYTES:].decode("utf-8", "replace").strip()
+
+
+def _pid_of(pidfd: int) -> int:
+    """The process id as we see it, which the warmed process, in a namespace of its own, cannot tell (pidfd_open(2))."""
+    found = re.search(r"^Pid:\s*(\d+)$", Path("/proc/self/fdinfo", str(pidfd)).read_text(), re.MULTILINE)
+    if found is None:
+        raise machine_fault("it has ended before its task")
+    return int(found[1])

@@ -172,7 +172,7 @@ class AttackedWorker:
         task = self._task(attack.source(program, known, limits), self._table, limits, show_values=attack.show_values)
         trial = Trial(attack, self._sandbox, task.output, self._scratch, known, idle=load_now(self._slots))
         self._listeners.heard.clear()
-        facts = self._table.stat()
+        facts = self._facts()
         began = time.monotonic()
         with Meter(self._slots) as meter:
             try:
@@ -181,10 +181,16 @@ class AttackedWorker:
                 trial.error = error
         trial.seconds, trial.peak = time.monotonic() - began, meter.peak
         trial.heard = list(self._listeners.heard)
-        now = self._table.stat()
-        if (facts.st_size, facts.st_mode, facts.st_mtime_ns) != (now.st_size, now.st_mode, now.st_mtime_ns):
-            trial.host_changed.append("the host's input was changed")
+        trial.host_changed = [f"changed on the host: {path.name}" for path in facts if self._facts()[path] != facts[path]]
         return trial
+
+    def _facts(self) -> dict[Path, object]:
+        """What must stay as it is: inputs of jobs, and files of the worker."""
+        facts = {}
+        for path in (self._table, self._neighbours_table, self._scratch / "secret.txt"):
+            now = path.stat()
+            facts[path] = (now.st_size, now.st_mode, now.st_uid, now.st_mtime_ns, os.listxattr(path), path.read_bytes())
+        return facts
 
     def _known(self) -> dict[str, object]:
         """The attacker knows every place; only the secrets themselves not."""

@@ -66,22 +66,19 @@ path = f"{IN}/table.parquet"
 attempt("written", lambda: open(path, "r+b").write(b"evil"))
 attempt("emptied", os.truncate, path, 0)
 attempt("emptied by opening", os.open, path, os.O_RDONLY | os.O_TRUNC)
-attempt("mode", os.chmod, path, 0o666)
-attempt("times", os.utime, path, (1, 1))
-attempt("attribute", os.setxattr, path, "user.evil", b"1")
 attempt("renamed", os.rename, path, f"{OUT}/table.parquet")
 attempt("removed", os.unlink, path)
 attempt("beside", lambda: open(f"{IN}/evil", "w").close())
 with open(path, "rb") as file:
-    attempt("mode by descriptor", os.fchmod, file.fileno(), 0o666)
     attempt("emptied by descriptor", os.ftruncate, file.fileno(), 0)
-    attempt("times by descriptor", os.utime, file.fileno(), (1, 1))
-    attempt("attribute by descriptor", os.setxattr, file.fileno(), "user.evil", b"1")
-for path in (KNOWN["secret"], KNOWN["neighbour"], KNOWN["slots"]):
-    attempt(f"times of {path}", os.utime, path)
-    attempt(f"mode of {path}", os.chmod, path, 0o700)
-    attempt(f"owner of {path}", os.chown, path, os.getuid(), -1)
-    attempt(f"length of {path}", os.truncate, path, 1000)
+    # A wall may say yes and do nothing: whether it was done, the host sees.
+    for place in (path, file.fileno(), KNOWN["secret"], KNOWN["neighbour"]):
+        for change in (lambda: os.chmod(place, 0o604), lambda: os.utime(place, (1, 1)),
+                       lambda: os.setxattr(place, "user.evil", b"1"), lambda: os.chown(place, 1, 1)):
+            try: change(); tried.append("said to be done")
+            except OSError as error: tried.append(str(error))
+attempt("emptied a secret", os.truncate, KNOWN["secret"], 1)
+attempt("removed a secret", os.unlink, KNOWN["secret"])
 """,
         ),
         quick=True,

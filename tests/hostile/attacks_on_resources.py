@@ -24,7 +24,7 @@ async def _printed_within(trial: Trial) -> list[str]:
 
 
 async def _bomb_is_refused(trial: Trial) -> list[str]:
-    return await exported(trial, "xlsx", "csv", "jsonl", may_succeed=False)
+    return await exported(trial, "xlsx", "csv", may_succeed=False)
 
 
 ATTACKS = (

@@ -32,8 +32,9 @@ while True: time.sleep(1)
         (
             """
 import signal
-os.kill(os.getpid(), signal.SIGSTOP)
-os.kill(0, signal.SIGTSTP)
+for pid, each in ((os.getpid(), signal.SIGSTOP), (0, signal.SIGTSTP), (os.getpid(), signal.SIGTSTP)):
+    try: os.kill(pid, each); tried.append("sent")
+    except OSError as error: tried.append(str(error))
 """,
         ),
         limits=_BRIEF,

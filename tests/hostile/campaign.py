@@ -72,7 +72,7 @@ class Campaign:
         home = self._folder / f"home-{self._starts}"
         inside = Path("/tmp/home") if self._column.sheltered else home
         environment = {
-            "PATH": "/usr/bin:/bin",
+            "PATH": os.environ["PATH"],
             "HOME": str(inside),
             "AWS_SECRET_ACCESS_KEY": f"canary-{os.urandom(8).hex()}",
             "PYTHONPATH": ":".join(map(str, (_ROOT, _ROOT / "tests", _WORKER.parent))),

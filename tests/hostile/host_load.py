@@ -33,10 +33,19 @@ def descendants(root: int) -> Iterator[tuple[int, list[str]]]:
 def load_now(folder: Path) -> Load:
     """The tree below this process, and what lies below ``folder``."""
     tasks = memory = 0
-    for _, fields in descendants(os.getpid()):
+    for pid, fields in descendants(os.getpid()):
         tasks += int(fields[17])
-        memory += int(fields[21]) * _PAGE
+        memory += _share_of(pid) or int(fields[21]) * _PAGE
     return Load(tasks, memory, *_below(folder))
+
+
+def _share_of(pid: int) -> int:
+    """Its memory, with what it shares divided among the sharers; 0 where we may not know."""
+    try:
+        lines = Path("/proc", str(pid), "smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
 
 
 def _below(folder: Path) -> tuple[int, int]:

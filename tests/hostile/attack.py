@@ -37,7 +37,8 @@ def _folders():
         frame = frame.f_back
 
 IN, OUT = str(_folders().inputs), str(_folders().output)
-TMP = next((p for p in (os.environ.get("TMPDIR", ""), "/tmp", os.path.dirname(OUT) + "/tmp") if os.access(p, 2)), "/tmp")
+_places = (os.environ.get("TMPDIR", ""), "/tmp", os.path.dirname(OUT) + "/tmp")
+TMP = next((place for place in _places if os.access(place, 2)), "/tmp")
 
 def attempt(what, function, *arguments, **named):
     try:
@@ -222,11 +223,11 @@ class Attack:
         return f"{PREAMBLE}{facts}{program}{POSTSCRIPT}"
 
 
-def check(attacks: Sequence[Attack]) -> None:
-    """Every program is at least Python, and every number is there once."""
-    numbers = [attack.number for attack in attacks]
-    if len(set(numbers)) != len(numbers):
-        raise ValueError("a number occurs twice")
+def check(attacks: tuple[Attack, ...]) -> tuple[Attack, ...]:
+    """The attacks, if every program is Python at least, and every class from 1 to 75 is there once."""
+    if [attack.number for attack in attacks] != list(range(1, 76)):
+        raise ValueError("a class is missing, or is there twice")
     for attack in attacks:
         for program in attack.programs:
             ast.parse(program)
+    return attacks

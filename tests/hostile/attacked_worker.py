@@ -32,14 +32,14 @@ from attack import CALM, MEGABYTE, Attack, Load, Trial
 from host_load import Meter, Traces, left_behind, load_now, traces
 from listeners import METADATA, Listeners
 
-
 from consumers.errors import Transient
 from consumers.ports import Limits, SandboxError, SandboxTask
 from consumers.sandbox.tiers import SandboxUnavailable, open_tier
 
 RUN = "consumers.sandbox.guest.run_code:run_query"
-# What the sandbox itself may add while a job runs: a spare that is being made, and the helpers of a cold start.
-SPARE_TASKS = 8
+# What the sandbox itself may add while a job runs: a spare that is being made, the helpers of a cold start. Of threads
+# also what can be started within the 50 to 100 ms between two looks of the watch.
+SPARE_TASKS = 800
 SPARE_BYTES = 400 * MEGABYTE
 SPARE_DISK_BYTES = 260 * MEGABYTE
 SPARE_FILES = 2_000
@@ -49,7 +49,8 @@ PATIENCE_SECONDS = 5.0
 _PR_SET_CHILD_SUBREAPER = 36
 _HONEST = """
 import json as _j, os as _o
-strange = [m.__file__ for m in (_j, _o, pd, np) if m.__file__.startswith(("/tmp", "/job")) and "python" not in m.__file__]
+files = [module.__file__ for module in (_j, _o, pd, np)]
+strange = [file for file in files if file.startswith(("/tmp", "/job")) and "python" not in file]
 result = df.groupby("k", as_index=False)["v"].sum()
 answer = ",".join(map(str, result["v"])) + "".join(strange)
 """
@@ -91,7 +92,6 @@ class AttackedWorker:
         for each in (self._slots, self._scratch):
             each.mkdir()
         self._table = folder / "table.parquet"
-        pq.write_table(pa.table({"k": ["a", "b", "a"], "v": [1, 2, 10]}), self._table)
         self._home = Path(os.environ["HOME"])
         self._canaries = self._plant(folder)
 
@@ -103,13 +103,21 @@ class AttackedWorker:
         (self._home / ".aws").mkdir(parents=True)
         (self._home / ".aws/credentials").write_text(canaries["home"])
         (self._home / "secret.txt").write_text(canaries["home"])
-        (self._scratch / "secret.txt").write_text(canaries["scratch"])
         self._neighbours_table = folder / "neighbour.parquet"
-        pq.write_table(pa.table({"secret": [canaries["neighbour"]]}), self._neighbours_table, compression="none")
         return canaries
+
+    def _lay_out(self) -> None:
+        """The files that an attack may change, as they should be."""
+        secret = self._scratch / "secret.txt"
+        for path in (self._table, self._neighbours_table, secret):
+            path.unlink(missing_ok=True)
+        pq.write_table(pa.table({"k": ["a", "b", "a"], "v": [1, 2, 10]}), self._table)
+        pq.write_table(pa.table({"secret": [self._canaries["neighbour"]]}), self._neighbours_table, compression="none")
+        secret.write_text(self._canaries["scratch"])
 
     @contextlib.asynccontextmanager
     async def opened(self) -> AsyncIterator["AttackedWorker"]:
+        self._lay_out()
         async with open_tier(self._tier, self._slots) as self._sandbox:
             assert not await self._honest_job()
             neighbour = asyncio.create_task(self._neighbour(), name="neighbour")
@@ -168,7 +176,11 @@ class AttackedWorker:
 
     async def _try(self, attack: Attack, program: str) -> Trial:
         known = self._known()
-        limits = attack.limits if self._tier != "gvisor" else replace(attack.limits, wall_seconds=attack.limits.wall_seconds + 5)
+        limits = (
+            attack.limits
+            if self._tier != "gvisor"
+            else replace(attack.limits, wall_seconds=attack.limits.wall_seconds + 5)
+        )
         task = self._task(attack.source(program, known, limits), self._table, limits, show_values=attack.show_values)
         trial = Trial(attack, self._sandbox, task.output, self._scratch, known, idle=load_now(self._slots))
         self._listeners.heard.clear()
@@ -181,13 +193,19 @@ class AttackedWorker:
                 trial.error = error
         trial.seconds, trial.peak = time.monotonic() - began, meter.peak
         trial.heard = list(self._listeners.heard)
-        trial.host_changed = [f"changed on the host: {path.name}" for path in facts if self._facts()[path] != facts[path]]
+        after = self._facts()
+        trial.host_changed = [f"changed on the host: {path.name}" for path in facts if after[path] != facts[path]]
+        if trial.host_changed:
+            self._lay_out()
         return trial
 
     def _facts(self) -> dict[Path, object]:
         """What must stay as it is: inputs of jobs, and files of the worker."""
         facts = {}
         for path in (self._table, self._neighbours_table, self._scratch / "secret.txt"):
+            if not path.exists():
+                facts[path] = "gone"
+                continue
             now = path.stat()
             facts[path] = (now.st_size, now.st_mode, now.st_uid, now.st_mtime_ns, os.listxattr(path), path.read_bytes())
         return facts
@@ -241,7 +259,7 @@ class AttackedWorker:
         used = [path for path in self._scratch.iterdir() if path.is_dir()]
         await asyncio.to_thread(subprocess.run, ["rm", "-rf", *used, self._scratch / "mark"], check=True)
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while (left := left_behind(self._before, traces(self._slots))) and time.monotonic() < deadline:
+        while (left := left_behind(self._before, traces(self._slots))) and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
         if left:
             # Told once, not of every attack after it.

@@ -223,7 +223,8 @@ leave("paint", mark={"type": "bar", "fill": "url(http://127.0.0.1:%d/x)" % KNOWN
             + """
 leave("service", data={"url": "http://127.0.0.1:%d/stolen" % KNOWN["tcp"]})
 leave("file", data={"url": "file://" + KNOWN["secret"], "format": {"type": "csv"}})
-leave("lookup", transform=[{"lookup": "a", "from": {"data": {"url": "http://127.0.0.1:%d/" % KNOWN["tcp"]}, "key": "a"}}])
+elsewhere = {"data": {"url": "http://127.0.0.1:%d/" % KNOWN["tcp"]}, "key": "a"}
+leave("lookup", transform=[{"lookup": "a", "from": elsewhere}])
 leave("link", encoding={"x": {"field": "a"}, "href": {"value": "javascript:alert(1)"}})
 leave("script", params=[{"name": "p", "expr": "fetch('http://127.0.0.1:%d/')" % KNOWN["tcp"]}])
 leave("loader", usermeta={"embedOptions": {"loader": {"http": "x"}}}, data={"name": "url", "url": "data:,"})
@@ -262,7 +263,7 @@ tried.append("printed")
                 'forge(b\'{"value": {"kind": "table"}}\' * 2, length=28)',
                 'forge(b\'{"refused": {"code": "../x", "message": 7}}\')',
                 'forge(b\'{"fault": "disk full"}\')',
-                'forge(b\'{"value": 7}\'[:5], length=11)',
+                "forge(b'{\"value\": 7}'[:5], length=11)",
             )
         ),
         limits=replace(CALM, wall_seconds=5),

@@ -80,14 +80,12 @@ for pid in (os.getpid(), os.getppid(), KNOWN["worker"]):
     Attack(
         44,
         "io_uring, which passes filters by",
-        ("parameters = ctypes.create_string_buffer(120)\nattempt('io_uring', reached, 'io_uring_setup', 1, parameters)",),
+        ("attempt('io_uring', reached, 'io_uring_setup', 1, ctypes.create_string_buffer(120))",),
     ),
     Attack(
         45,
         "userfaultfd, to halt the kernel where it copies",
-        (
-            "attempt('userfaultfd', reached, 'userfaultfd', 0)\nattempt('for users', reached, 'userfaultfd', 1)",
-        ),
+        ("attempt('userfaultfd', reached, 'userfaultfd', 0)\nattempt('for users', reached, 'userfaultfd', 1)",),
     ),
     Attack(
         46,

@@ -149,7 +149,8 @@ attempt("its shared memory", kernel, "shmget", 47011, 4096, 0)
 home = KNOWN["home"]
 for path in (
     f"{home}/.aws/credentials", f"{home}/secret.txt", KNOWN["secret"], "/root/.aws/credentials", "/root/.ssh/id_rsa",
-    "/var/run/secrets/kubernetes.io/serviceaccount/token", "/run/secrets/token", os.path.expanduser("~/.aws/credentials"),
+    "/var/run/secrets/kubernetes.io/serviceaccount/token", "/run/secrets/token",
+    os.path.expanduser("~/.aws/credentials"),
     "/root/.config/gcloud/application_default_credentials.json", "/root/.bash_history",
 ):
     look(path, read, path)

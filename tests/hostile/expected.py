@@ -16,7 +16,6 @@ NOT_STOPPED: dict[str, dict[int, str]] = {
         34: "it sees the machine's name",
     },
     "process": {
-        2: "threads are counted late",
         6: "it can write to /dev/shm",
         7: "files without a name are not counted",
         8: "files in folders are not counted",
@@ -46,6 +45,8 @@ NOT_STOPPED: dict[str, dict[int, str]] = {
         53: "it shares the machine's objects",
         54: _NO_FILTER,
         56: "it writes through its link",
+        74: "/tmp is the machine's",
+        73: "inputs are the worker's own files",
     },
 }
 _EVERYWHERE = {75: "a made-up number looks like a computed one"}

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from attack import Load
 
@@ -15,7 +16,7 @@ INTERVAL_SECONDS = 0.03
 def descendants(root: int) -> Iterator[tuple[int, list[str]]]:
     """Every process below ``root`` with the fields of its stat after the name (proc_pid_stat(5)), itself not."""
     found = {}
-    for entry in os.listdir("/proc"):
+    for entry in os.listdir("/proc"):  # noqa: PTH208 - names are what is wanted
         if entry.isdigit():
             try:
                 found[int(entry)] = Path("/proc", entry, "stat").read_text(errors="replace").rsplit(")", 1)[1].split()
@@ -73,7 +74,7 @@ class Meter:
         self._thread = threading.Thread(target=self._run, name="meter")
         self.peak = Load()
 
-    def __enter__(self) -> "Meter":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -101,7 +102,7 @@ def traces(folder: Path) -> Traces:
     return Traces(
         processes=sum(1 for _ in descendants(os.getpid())),
         entries=_below(folder)[1],
-        descriptors=len(os.listdir("/proc/self/fd")),
+        descriptors=sum(1 for _ in Path("/proc/self/fd").iterdir()),
         mounts=Path("/proc/self/mountinfo").read_text(),
         ipc="".join(_keys(Path("/proc/sysvipc", name)) for name in ("shm", "sem", "msg")),
     )

@@ -151,7 +151,9 @@ async def charts_are_modest(trial: Trial) -> list[str]:
         for name, body in (await drawn(trial, spec)).items():
             through += [f"{spec.name}: a secret in {name}" for each in trial.known["canaries"] if each in body]
             if name.endswith(".svg"):
-                found = re.findall(rb"<script|<image|<foreignObject|<!ENTITY|href=\"(?!#)|javascript:", body, re.IGNORECASE)
+                found = re.findall(
+                    rb"<script|<image|<foreignObject|<!ENTITY|href=\"(?!#)|javascript:", body, re.IGNORECASE
+                )
                 through += [f"{spec.name}: {part!r} in the SVG" for part in found]
             if name.endswith(".png"):
                 width, height = struct.unpack(">II", body[16:24])

@@ -5,6 +5,7 @@ import selectors
 import socket
 import threading
 from pathlib import Path
+from typing import Self
 
 METADATA = "canary-" + "0" * 16
 """What the metadata service gives away, where there is one (shelter.py)."""
@@ -20,7 +21,7 @@ class Listeners:
         self.heard: list[bytes] = []
         self.places: dict[str, object] = {}
 
-    def __enter__(self) -> "Listeners":
+    def __enter__(self) -> Self:
         tcp = socket.create_server(("127.0.0.1", 0))
         tcp6 = socket.create_server(("::1", 0), family=socket.AF_INET6)
         udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

@@ -212,7 +212,7 @@ async def test_memory_is_watched_where_no_limit_of_the_process_counts_it(tier: s
         await run(sandbox, files if tier == "gvisor" else several, output, limits)
 
 
-@BOTH
+@MOSTLY_PROCESS
 async def test_threads_are_watched(sandbox: Sandbox, output: Path):
     many = (
         "import threading, hashlib\n"
@@ -241,7 +241,7 @@ async def test_the_clock_stops_who_sleeps(sandbox: Sandbox, output: Path):
         await run(sandbox, "import time; time.sleep(600)", output, replace(QUICK, wall_seconds=3))
 
 
-@BOTH
+@MOSTLY_PROCESS
 @pytest.mark.parametrize("deaf", ["", "import signal; signal.signal(signal.SIGXCPU, signal.SIG_IGN)\n"])
 async def test_processor_time_stops_who_never_ends(sandbox: Sandbox, deaf: str, output: Path):
     with pytest.raises(SandboxTimeout, match="processor time"):
@@ -345,6 +345,14 @@ async def test_who_leaves_the_session_is_found(slots: Path, output: Path):
         await run(sandbox, daemon, output)
 
     assert (output / "begun").exists()
+    assert not running(slots)
+
+
+async def test_a_child_that_holds_the_pipes_does_not_hold_the_host(slots: Path, output: Path):
+    async with opened("process", slots) as sandbox:
+        with pytest.raises(SandboxCrash, match="exit code 3"):
+            await run(sandbox, "import time\nif os.fork() == 0: time.sleep(600)\nos._exit(3)", output)
+
     assert not running(slots)
 
 

@@ -273,7 +273,7 @@ class Analyst:
             "version": 1,
             "flow": question.flow.value,
             "tables": [name for name, _ in question.tables],
-            "sandbox": self._sandbox.tier,
+            "sandbox": {"tier": self._sandbox.tier, "walls": list(self._sandbox.walls)},
             "attempts": [_recorded(attempt) for attempt in done],
         }
 

@@ -323,10 +323,10 @@ class GuestRefusal(SandboxError):
 
 
 class Sandbox(Protocol):
-    """``tier`` names its kind, ``walls`` says what of it was found applied; both are recorded with each job."""
+    """``tier`` names its kind; ``walls`` are those that were found standing, in words. Recorded with each job."""
 
     tier: str
-    walls: JsonObject
+    walls: tuple[str, ...]
 
     async def run(self, task: SandboxTask) -> SandboxReport:
         """Run one task in a sandbox of its own; cancelling kills it.

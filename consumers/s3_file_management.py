@@ -1,6 +1,5 @@
 """Temporary files, in S3 and on scratch: where they live, and that they go."""
 
-import asyncio
 import contextlib
 import errno
 import fcntl

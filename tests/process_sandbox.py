@@ -9,4 +9,4 @@ from consumers.sandbox.walled import WalledSandbox
 
 def process_sandbox() -> WalledSandbox:
     """Its slots lie in the system's folder for temporary files, each for as long as its task runs."""
-    return WalledSandbox("process", {}, ProcessGuests(Path(tempfile.gettempdir())))
+    return WalledSandbox("process", (), ProcessGuests(Path(tempfile.gettempdir())))

@@ -19,7 +19,7 @@ from uuid import uuid4
 import structlog
 
 from consumers.errors import Transient
-from consumers.ports import JsonObject, Limits, SandboxTask
+from consumers.ports import Limits, SandboxTask
 from consumers.sandbox.conversation import Cause, Death, Inside, receive
 from consumers.sandbox.frames import FrameError
 from consumers.sandbox.slot import Slot
@@ -65,8 +65,11 @@ class ColdGuests(Protocol):
     """What a tier says of its guests."""
 
     folder: Path
-    facts: JsonObject
-    """What the host applied to them: ``walls`` but for what a guest tells of itself."""
+    applied: tuple[str, ...]
+    """What the host applied to them: of ``walls`` what a guest cannot tell."""
+
+    walls: tuple[str, ...]
+    """Those of the last guest."""
 
     def prepare(self, slot: Slot) -> Start:
         """Lay out what the guest in this slot needs."""
@@ -91,7 +94,7 @@ async def cold_guest(tier: ColdGuests) -> AsyncIterator["ColdGuest"]:
         guest = ColdGuest(process, start.inside, slot, tier.kin(slot, process.pid))
         try:
             await uncancelled(guest.connect())
-            guest.walls = {**tier.facts, **await guest.greeting()}
+            tier.walls = tier.applied + await guest.greeting()
             yield guest
         finally:
             await uncancelled(guest.close())
@@ -114,7 +117,7 @@ def _process(start: Start) -> subprocess.Popen[bytes]:
 
 
 class ColdGuest:
-    """See ``consumers.sandbox.conversation.Guest``. ``walls`` is what was applied to it."""
+    """See ``consumers.sandbox.conversation.Guest``."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
@@ -122,7 +125,6 @@ class ColdGuest:
 
     def __init__(self, process: subprocess.Popen[bytes], inside: Inside, slot: Slot, kin: Kin) -> None:
         self.inside = inside
-        self.walls: JsonObject = {}
         self._process = process
         self._slot = slot
         self._kin = kin
@@ -158,15 +160,15 @@ class ColdGuest:
         self._open.append(transport)
         return reader
 
-    async def greeting(self) -> JsonObject:
+    async def greeting(self) -> tuple[str, ...]:
         """What it says of its walls; raises Transient, with what it printed, if it says nothing."""
         try:
             async with asyncio.timeout(_HELLO_SECONDS):
                 match await receive(self.reader):
-                    case {"hello": dict(walls)}:
+                    case {"hello": list(walls)}:
                         self._at_hello = await asyncio.to_thread(self._kin.used)
                         self._greeted = time.monotonic()
-                        return walls
+                        return tuple(map(str, walls))
         except (asyncio.IncompleteReadError, FrameError, OSError):  # a timeout is an OSError too
             pass
         raise await self._stillborn()
@@ -180,8 +182,8 @@ class ColdGuest:
         text = without_control_characters(words.decode("utf-8", "replace")).strip()
         return machine_fault(text or f"it ended with exit code {death.code}")
 
-    def bring_in(self, inputs: Mapping[str, Path]) -> None:
-        self._slot.bring_in(inputs)
+    async def bring_in(self, inputs: Mapping[str, Path]) -> None:
+        await self._slot.bring_in(inputs)
 
     def take_out(self, output: Path) -> None:
         self._slot.take_out(output)

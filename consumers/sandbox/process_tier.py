@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
-from consumers.ports import JsonObject
 from consumers.sandbox import proc, walls
 from consumers.sandbox.cold import ColdGuest, Start, cold_guest
 from consumers.sandbox.conversation import Death, Inside
@@ -28,7 +27,8 @@ class ProcessGuests:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.facts: JsonObject = {}
+        self.applied: tuple[str, ...] = ()
+        self.walls: tuple[str, ...] = ()
 
     def one(self) -> AbstractAsyncContextManager[ColdGuest]:
         return cold_guest(self)

@@ -1,5 +1,6 @@
 """A slot: the folders of one guest on the host's disk. What it may read is linked in; what it left is moved out."""
 
+import asyncio
 import contextlib
 import errno
 import os
@@ -32,7 +33,7 @@ class Slot:
         for each in (folder, self.inputs, self.output, self.tmp):
             each.mkdir(mode=0o700)
 
-    def bring_in(self, inputs: Mapping[str, Path]) -> None:
+    async def bring_in(self, inputs: Mapping[str, Path]) -> None:
         """Link host files in, by these names; copied where the file system cannot link."""
         for name, path in inputs.items():
             try:
@@ -40,7 +41,7 @@ class Slot:
             except OSError as error:
                 if error.errno not in _NO_LINK:
                     raise
-                shutil.copyfile(path, self.inputs / name, follow_symlinks=False)
+                await asyncio.to_thread(shutil.copyfile, path, self.inputs / name, follow_symlinks=False)
 
     def take_out(self, output: Path) -> None:
         """Move regular files with one link and a plain name to ``output``; whatever else is there is not followed."""

@@ -1,4 +1,4 @@
-"""Spares: guests that wait behind their walls before there is a task for them, and the warmed process they come from."""
+"""Spares: guests that wait behind their walls before there is a task, and the warmed process they come from."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
@@ -10,6 +10,8 @@ from typing import Any, Self
 import structlog
 
 from consumers.errors import Transient
+from consumers.sandbox.cgroups import ControlGroups
+from consumers.sandbox.walled import machine_fault
 from consumers.sandbox.warmed import WarmedGuest, WarmedPython
 from consumers.sandbox.watch import Watch
 from consumers.uncancelled import uncancelled
@@ -30,12 +32,15 @@ class Spares:
         folder: Path,
         *,
         wanted: int,
+        groups: ControlGroups | None = None,
         recycle_after_guests: int = RECYCLE_AFTER_GUESTS,
         recycle_after_seconds: float = RECYCLE_AFTER_SECONDS,
     ) -> None:
+        self.walls: tuple[str, ...] = ()
         self._tier = tier
         self._folder = folder
         self._wanted = wanted
+        self._groups = groups
         self._after_guests = recycle_after_guests
         self._after_seconds = recycle_after_seconds
         self._numbers = count(1)
@@ -89,13 +94,21 @@ class Spares:
 
     async def _make(self) -> None:
         try:
-            self._ready.put_nowait(await (await self._warm()).guest())
+            self._ready.put_nowait(await self._checked(await (await self._warm()).guest()))
         except Transient as error:
             log.warning("sandbox.no_guest", reason=str(error))
             if self._waiting > self._ready.qsize():
                 self._ready.put_nowait(error)
         finally:
             self._making -= 1
+
+    async def _checked(self, guest: WarmedGuest) -> WarmedGuest:
+        """That its walls are those of the first one, which was tried."""
+        self.walls = self.walls or guest.walls
+        if guest.walls != self.walls:
+            await self._give_up(guest)
+            raise machine_fault(f"a guest has other walls than the first: {guest.walls}")
+        return guest
 
     async def _warm(self) -> WarmedPython:
         async with self._turn:
@@ -126,7 +139,7 @@ class Spares:
                 await self._give_up(each)
 
     async def _replace(self) -> None:
-        new = WarmedPython(self._tier, self._folder / str(next(self._numbers)), self._watch)
+        new = WarmedPython(self._tier, self._folder / str(next(self._numbers)), self._watch, self._groups)
         self._processes.add(new)
         try:
             await new.start()
@@ -158,6 +171,8 @@ class Spares:
                 await guest.close()
         for process in self._processes:
             await process.close()
+        if self._groups is not None:
+            await asyncio.to_thread(self._groups.clear)
 
     def _begin(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)

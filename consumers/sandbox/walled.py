@@ -29,7 +29,9 @@ from events.results import FailureCode
 
 
 class Guests(Protocol):
-    """Where guests of one tier come from."""
+    """Where guests of one tier come from. ``walls`` is what they say that they applied."""
+
+    walls: tuple[str, ...]
 
     def one(self) -> AbstractAsyncContextManager[Guest]:
         """One guest that waits for its task; nothing of it, nor of its folders, is left after the block.
@@ -42,7 +44,7 @@ class Guests(Protocol):
 class WalledSandbox:
     """Runs each task in a process of its own, behind the walls of ``tier``; ``walls`` are what was found applied."""
 
-    def __init__(self, tier: str, walls: JsonObject, guests: Guests) -> None:
+    def __init__(self, tier: str, walls: tuple[str, ...], guests: Guests) -> None:
         self.tier = tier
         self.walls = walls
         self._guests = guests
@@ -56,7 +58,7 @@ class WalledSandbox:
             talk = Conversation(guest, task)
             try:
                 with on_this_machine():
-                    await asyncio.to_thread(guest.bring_in, task.inputs)
+                    await guest.bring_in(task.inputs)
                 guest.watch(task)
                 async with asyncio.timeout(task.limits.wall_seconds) as clock:
                     reply = await talk.exchange()
@@ -70,7 +72,7 @@ class WalledSandbox:
                 death = await uncancelled(talk.end())
             value = _value_of(reply, talk, death, task.limits)
             with on_this_machine():
-                await asyncio.to_thread(guest.take_out, task.output)
+                guest.take_out(task.output)
         return SandboxReport(value, talk.printed, time.monotonic() - began)
 
 

@@ -26,7 +26,10 @@ ENVIRONMENT = {
     # One thread: pools of worker threads would only eat the job's address space.
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
+    "TOKIO_WORKER_THREADS": "1",
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
+    # A guest starts no process; told so, joblib works serially without a warning.
+    "JOBLIB_MULTIPROCESSING": "0",
     # Arrow's own pools keep what they were given once: a million rows took a fifth more memory with them.
     "ARROW_DEFAULT_MEMORY_POOL": "system",
 }

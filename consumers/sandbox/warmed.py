@@ -18,16 +18,19 @@ from typing import Any
 from consumers.ports import JsonObject, SandboxTask
 from consumers.remove_tree import remove_tree
 from consumers.sandbox import frames, outer_wall, walls
-from consumers.sandbox.conversation import Death, Inside, receive
+from consumers.sandbox.cgroups import ControlGroups, Group
+from consumers.sandbox.conversation import Cause, Death, Inside, receive
 from consumers.sandbox.guest import jail
 from consumers.sandbox.slot import Slot
-from consumers.sandbox.walled import machine_fault
+from consumers.sandbox.walled import machine_fault, on_this_machine
 from consumers.sandbox.watch import Watch, Watched
 from consumers.uncancelled import uncancelled
 
 START_SECONDS = 60
 GUEST_SECONDS = 30
 _PACKET_BYTES = 4_096
+# What a guest may get charged beside its task's memory: its own copies of what the warmed process has, page tables.
+_GROUP_ALLOWANCE_BYTES = 128 * 1024**2
 _LAST_WORDS_BYTES = 2_000
 _ENTRY = "consumers/sandbox/guest/zygote.py"
 
@@ -35,9 +38,10 @@ _ENTRY = "consumers/sandbox/guest/zygote.py"
 class WarmedPython:
     """One warmed process of tier ``namespaces`` or ``landlock``. Its guests have their slots below ``folder``."""
 
-    def __init__(self, tier: str, folder: Path, watch: Watch) -> None:
+    def __init__(self, tier: str, folder: Path, watch: Watch, groups: ControlGroups | None) -> None:
         self.tier = tier
         self.watch = watch
+        self.groups = groups
         self._slots = folder
         self._numbers = count(1)
         self._spawned: dict[int, asyncio.Future[int]] = {}
@@ -100,6 +104,8 @@ class WarmedPython:
         Raises:
             Transient: its walls cannot be put up, or this process is gone.
         """
+        if self._gone:
+            raise machine_fault("the warmed process has ended")
         self.made += 1
         number = next(self._numbers)
         slot = Slot(self._slots / str(number))
@@ -108,9 +114,8 @@ class WarmedPython:
         channel, theirs = socket.socketpair()
         printed, their_printed = os.pipe()
         with theirs, os.fdopen(their_printed, "wb") as their_end:
-            if not self._gone:
-                order = json.dumps({"spawn": number, "slot": str(number)}).encode()
-                socket.send_fds(self._control, [order], [theirs.fileno(), their_end.fileno()])
+            order = json.dumps({"spawn": number, "slot": str(number)}).encode()
+            socket.send_fds(self._control, [order], [theirs.fileno(), their_end.fileno()])
         guest = WarmedGuest(self, number, slot, ended)
         await guest.open(channel, printed, spawned)
         return guest
@@ -188,9 +193,10 @@ class WarmedGuest:
         self._slot = slot
         self._ended = ended
         self._watched: Watched | None = None
+        self._group: Group | None = None
         self._dead = asyncio.Event()
         self._exits = AsyncExitStack()
-        self.walls: JsonObject = {}
+        self.walls: tuple[str, ...] = ()
         if owner.tier == "namespaces":
             self.inside = Inside(jail.INPUTS, jail.OUTPUT)
         else:
@@ -200,7 +206,7 @@ class WarmedGuest:
         self._exits.push_async_callback(self._slot.remove)
         self._exits.callback(self.owner.forget, self._number)
         self.reader, self.writer = await asyncio.open_connection(sock=channel, limit=frames.MAX_FRAME_BYTES)
-        self._exits.callback(self.writer.close)
+        self._exits.push_async_callback(self._hang_up)
         self.printed = asyncio.StreamReader()
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(self.printed), os.fdopen(printed, "rb")
@@ -213,21 +219,28 @@ class WarmedGuest:
                 asyncio.get_running_loop().add_reader(self._pidfd, self._has_died)
                 self._exits.callback(asyncio.get_running_loop().remove_reader, self._pidfd)
                 self._pid = _pid_of(self._pidfd)
-                self.walls = (await receive(self.reader))["hello"]
+                if self.owner.groups is not None:
+                    # Now and not with its task: to join takes milliseconds, in which it puts its walls up anyway.
+                    await uncancelled(asyncio.to_thread(self._join_a_group, self.owner.groups))
+                self.walls = tuple(map(str, (await receive(self.reader))["hello"]))
         except BaseException as error:
             await self.close()
             if isinstance(error, asyncio.IncompleteReadError | OSError | KeyError | frames.FrameError):
                 raise machine_fault(await self._words() or "a guest's walls could not be put up") from error
             raise
 
-    def bring_in(self, inputs: Mapping[str, Path]) -> None:
-        self._slot.bring_in(inputs)
+    async def bring_in(self, inputs: Mapping[str, Path]) -> None:
+        await self._slot.bring_in(inputs)
 
     def take_out(self, output: Path) -> None:
         self._slot.take_out(output)
 
     def watch(self, task: SandboxTask) -> None:
         self._watched = self.owner.watch.begin(self._pid, self._slot, task.limits, self._kill)
+        if self._group is not None:
+            memory = task.limits.memory_bytes + _GROUP_ALLOWANCE_BYTES
+            with on_this_machine():
+                self._group.limit(memory_bytes=memory, tasks=task.limits.threads)
 
     async def end(self, *, grace_seconds: float) -> Death:
         if grace_seconds:
@@ -239,18 +252,31 @@ class WarmedGuest:
         if self._watched is not None:
             self.owner.watch.end(self._watched)
             cause = self._watched.cause
-        # How it ended is told by the warmed process, which may be busy: whoever was killed here need not wait.
-        death = Death(-signal.SIGKILL) if by_host else await self._ended
+        if self._group is not None and not by_host and self._group.ran_out():
+            cause = Cause.MEMORY
+        # How it ended is told by the warmed process, which may be busy: wait only where it matters.
+        death = await self._ended if grace_seconds or not by_host else Death(-signal.SIGKILL)
         return replace(death, by_host=by_host, cause=cause)
 
     async def close(self) -> None:
         """Nothing of it is left afterwards, however far it came."""
         if hasattr(self, "_pidfd"):
-            await self.end(grace_seconds=0)
+            self._kill()
+            await self._dead.wait()
         await self._exits.aclose()
+
+    async def _hang_up(self) -> None:
+        self.writer.transport.abort()
+        with contextlib.suppress(OSError):
+            await self.writer.wait_closed()
 
     def is_alive(self) -> bool:
         return not self._dead.is_set() and not self.owner.retired
+
+    def _join_a_group(self, groups: ControlGroups) -> None:
+        self._group = groups.group()
+        self._exits.callback(groups.give_up, self._group)
+        self._group.hold(self._pid)
 
     def _has_died(self) -> None:
         self._dead.set()

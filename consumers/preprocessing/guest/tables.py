@@ -67,7 +67,7 @@ class TableBuilder:
         decisions = decide(facts, delimiter=self._delimiter)
         summaries = [ColumnSummary(*pair) for pair in zip(facts, decisions, strict=True)]
         sample = self._write(kept, decisions, summaries)
-        self._scratch.unlink()
+        self._scratch.open("wb").close()  # emptied: nothing can be removed from there
         return {
             "file": self._file.name,
             "sheet": sheet,

@@ -8,7 +8,6 @@ import os
 import resource
 import sys
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
@@ -27,7 +26,7 @@ def main() -> None:
     serve(0, replies, _walls(seccomp=options.seccomp, parent=options.parent), Baseline())
 
 
-def _walls(*, seccomp: bool, parent: int | None) -> dict[str, Any]:
+def _walls(*, seccomp: bool, parent: int | None) -> list[str]:
     """Put up what is asked for; what was applied."""
     _limit()
     if parent is not None and sys.platform == "linux":
@@ -38,7 +37,7 @@ def _walls(*, seccomp: bool, parent: int | None) -> dict[str, Any]:
         from consumers.sandbox.guest import seccomp as calls  # noqa: PLC0415 - Linux only
 
         calls.install()
-    return {"rlimits": True, "seccomp": seccomp, "pid": os.getpid()}
+    return ["system call filter"] if seccomp else []
 
 
 def _limit() -> None:

@@ -8,7 +8,6 @@ import os
 import resource
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from consumers.sandbox.guest import kernel, landlock, seccomp
 
@@ -46,7 +45,9 @@ def enter_root(slot: str, *, tmp_bytes: int, tmp_files: int) -> Slot:
     quiet = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
     kernel.mount("none", "/", flags=kernel.MS_REC | kernel.MS_PRIVATE)
     kernel.mount(JAIL, JAIL, flags=kernel.MS_BIND | kernel.MS_REC)
-    kernel.mount("tmpfs", JAIL + TMP, kind="tmpfs", flags=quiet, data=f"size={tmp_bytes},nr_inodes={tmp_files},mode=700")
+    kernel.mount(
+        "tmpfs", JAIL + TMP, kind="tmpfs", flags=quiet, data=f"size={tmp_bytes},nr_inodes={tmp_files},mode=700"
+    )
     for place, inside, flags in ((f"{slot}/in", INPUTS, kernel.MS_RDONLY), (f"{slot}/out", OUTPUT, 0)):
         kernel.mount(place, JAIL + inside, flags=kernel.MS_BIND)
         kernel.mount("none", JAIL + inside, flags=kernel.MS_BIND | kernel.MS_REMOUNT | quiet | flags)
@@ -67,7 +68,7 @@ def limit(*, threads: int | None) -> None:
         resource.setrlimit(resource.RLIMIT_NPROC, (threads, threads))
 
 
-def close(slot: Slot, *, read: tuple[str, ...], landlock_needed: bool) -> dict[str, Any]:
+def close(slot: Slot, *, read: tuple[str, ...], landlock_needed: bool) -> list[str]:
     """No capabilities, no new privileges, Landlock, the system call filter last; what was applied.
 
     Raises:
@@ -79,10 +80,12 @@ def close(slot: Slot, *, read: tuple[str, ...], landlock_needed: bool) -> dict[s
     abi = landlock.abi()
     if abi or landlock_needed:
         landlock.restrict(
-            read=[*map(Path, read), Path(slot.inputs)],
+            # Where there is a /proc, threadpoolctl finds libraries by it.
+            read=[*map(Path, read), Path(slot.inputs), Path("/proc/self/maps")],
             write=[Path(slot.output)],
             scratch=[Path(slot.tmp)],
             files=[Path("/dev", name) for name in DEVICES],
         )
     seccomp.install()
-    return {"landlock": abi, "seccomp": True, "pid": os.getpid()}
+    found = [f"Landlock, ABI {abi}"] if abi else []
+    return ["no capabilities", *found, "system call filter"]

@@ -37,8 +37,9 @@ _NETWORK_RIGHTS = {4: 0b0011, 10: 0b1100}  # bind and connect: of TCP, then of U
 _SCOPES = {6: 0b11}  # abstract sockets of others, signals to others
 
 READ = READ_FILE | READ_DIR
-WRITE = READ | WRITE_FILE | TRUNCATE | MAKE_REG | REMOVE_FILE
-SCRATCH = WRITE | MAKE_DIR | REMOVE_DIR | MAKE_SYM | REFER
+# Nothing is removed there: what is, and still open, would take room on the disk that nobody sees.
+WRITE = READ | WRITE_FILE | TRUNCATE | MAKE_REG
+SCRATCH = WRITE | REMOVE_FILE | MAKE_DIR | REMOVE_DIR | MAKE_SYM | REFER
 DEVICE = READ_FILE | WRITE_FILE
 # What a rule about a file, not a folder, may grant.
 _OF_A_FILE = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV | RESOLVE_UNIX
@@ -71,10 +72,11 @@ def restrict(
 ) -> int:
     """Close everything but these paths and what lies below them, for good; returns the ABI that was applied.
 
-    ``read`` is read; in ``write`` regular files are made, read, written and removed; in ``scratch`` folders and
-    symbolic links too, and renames lead from folder to folder; ``files`` are devices to read and write. Nothing may
-    be executed anywhere, and no socket, fifo or device be made. Rights add up along a path: what lies below a
-    scratch folder is writable even where ``read`` names it as well. A path that does not exist is left out.
+    ``read`` is read; in ``write`` regular files are made, read and written; in ``scratch`` removed as well, folders
+    and symbolic links are made too, and renames lead from folder to folder; ``files`` are devices to read and
+    write. Nothing may be executed anywhere, and no socket, fifo or device be made. Rights add up along a path: what
+    lies below a scratch folder is writable even where ``read`` names it as well. A path that does not exist is left
+    out.
 
     It holds for the calling thread and what that starts, so there must be one thread; no_new_privs must be set.
 

@@ -1,20 +1,53 @@
-"""What the walls look like from inside: for ``dropchute doctor`` and for tests."""
+"""What the walls look like from inside: a task that tries what no task may do, and tells how far it came."""
 
+import errno
 import os
+import socket
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from consumers.sandbox.guest.contract import Folders
 
 
-def probe(_arguments: dict[str, Any], folders: Folders) -> dict[str, Any]:
-    """What the guest can see: its environment, the root folder, network devices, its own ids."""
-    devices = Path("/proc/net/dev").read_text().splitlines()[2:]
+def probe(arguments: dict[str, Any], folders: Folders) -> dict[str, Any]:
+    """Try. ``arguments["outside"]`` are paths of the host that must not be there.
+
+    Returns ``came_through``, a few words for each wall that is not there, and ``environment``, the names in it.
+    """
+    attempts: list[tuple[str, Callable[[], object]]] = [
+        ("starts a process", _fork),
+        ("opens a network socket", lambda: socket.socket(socket.AF_INET)),
+        ("opens a local socket", lambda: socket.socket(socket.AF_UNIX)),
+        ("writes to its inputs", lambda: (folders.inputs / "probe").write_text("x")),
+        ("writes beside its program", lambda: Path(__file__).with_name("probe.txt").write_text("x")),
+        ("sees processes", lambda: list(Path("/proc/self").iterdir())),
+        *((f"reads {place}", partial(_read, Path(place))) for place in arguments["outside"]),
+        # The last: it does not come back if it works.
+        ("executes a program", lambda: os.execv("/bin/true", ["true"])),  # noqa: S606 - it must not work
+    ]
     return {
+        "came_through": [name for name, attempt in attempts if _succeeds(attempt)],
         "environment": sorted(os.environ),
-        "root": sorted(entry.name for entry in Path("/").iterdir()),
-        "network": sorted(line.split(":")[0].strip() for line in devices),
-        "processes": sorted(int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()),
-        "uid": os.getuid(),
-        "inputs": sorted(entry.name for entry in folders.inputs.iterdir()),
     }
+
+
+def _succeeds(attempt: Callable[[], object]) -> bool:
+    try:
+        attempt()
+    except OSError as error:
+        return error.errno == errno.ENOMEM  # it would have, with more memory
+    return True
+
+
+def _fork() -> None:
+    if os.fork() == 0:
+        os._exit(0)
+
+
+def _read(place: Path) -> None:
+    if place.is_dir():
+        list(place.iterdir())
+    else:
+        place.read_bytes()

@@ -9,8 +9,10 @@ An allowlist. What it refuses, it refuses in one of these ways:
   paths: where a job runs as the worker's own user, they would reach every file of that user.
 - The process is killed: calls by the numbers of another machine (i386, x32, 32-bit Arm).
 
-Executable memory stays possible: V8, which draws charts, compiles, and Python that can call any function by its
-address would not need it. Sources: seccomp(2), ``linux/seccomp.h``, ``linux/filter.h``, ``linux/audit.h``.
+Executable memory stays possible. V8 compiles while it draws charts; and a job that has ctypes needs no machine code
+of its own to make any call, so what counts is which calls there are.
+
+Sources: seccomp(2), ``linux/seccomp.h``, ``linux/filter.h``, ``linux/audit.h``.
 """
 
 import ctypes
@@ -183,8 +185,12 @@ _AUDIT_NUMBERS = {"x86_64": 0xC000_003E, "aarch64": 0xC000_00B7}
 _X32 = 0x4000_0000
 
 
+@functools.cache
 def program(machine: str, pid: int) -> bytes:
-    """The filter for a process of this number on ``x86_64`` or ``aarch64``, as the kernel takes it."""
+    """The filter for a process of this number on ``x86_64`` or ``aarch64``, as the kernel takes it.
+
+    Asked for before a fork, it need not be made again after it.
+    """
     numbers, checks = NUMBERS[machine], _checks(pid)
     lines = [(_LOAD, 0, 0, _MACHINE), (_IF_EQUAL, 1, 0, _AUDIT_NUMBERS[machine]), (_RETURN, 0, 0, KILL)]
     lines.append((_LOAD, 0, 0, _NUMBER))

@@ -35,7 +35,12 @@ class Baseline:
 
 
 def serve(
-    receive: int, send: int, walls: dict[str, Any], baseline: Baseline, *, while_waiting: Callable[[], None] | None = None
+    receive: int,
+    send: int,
+    walls: list[str],
+    baseline: Baseline,
+    *,
+    while_waiting: Callable[[], None] | None = None,
 ) -> NoReturn:
     """Serve one task from one descriptor to another, which may be the same; then end the process.
 

@@ -3,8 +3,10 @@
 import importlib
 import io
 from pathlib import Path
+from typing import Any
 
 from consumers.sandbox.guest.contract import Folders
+from consumers.sandbox.guest.one_process import share_locks_between_threads
 
 # What most tasks need. What starts threads when imported, or holds much memory that few tasks use, is not here.
 PRELOADED = (
@@ -19,6 +21,7 @@ _CODE = "result = df.groupby('group', as_index=False)['value'].sum().sort_values
 
 def without_threads() -> None:
     """In the process that forks: import, and use what starts no thread, for a fork copies one only."""
+    share_locks_between_threads()
     for module in PRELOADED:
         importlib.import_module(module)
     import pyarrow as pa  # noqa: PLC0415 - one of the above has imported it by now
@@ -45,7 +48,7 @@ def as_a_task() -> None:
             (folder / name).unlink(missing_ok=True)
 
 
-def _table():  # type: ignore[no-untyped-def]
+def _table() -> Any:
     import pyarrow as pa  # noqa: PLC0415
 
     return pa.table({"group": ["a", "b", "a"], "value": [1, 2, 3]})

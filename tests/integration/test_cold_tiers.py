@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import re
 import signal
 import socket
 import sys
@@ -71,8 +70,8 @@ async def sandbox(tier: str, slots: Path) -> AsyncIterator[Sandbox]:
     """Of one tier; nothing of what ran in it is left in the end."""
     async with opened(tier, slots) as sandbox:
         yield sandbox
-    await until_so(lambda: not running(slots))
 
+    assert not running(slots)
     assert list(slots.iterdir()) == []
 
 
@@ -208,7 +207,7 @@ async def test_memory_is_watched_where_no_limit_of_the_process_counts_it(tier: s
         await run(sandbox, files if tier == "gvisor" else several, output, limits)
 
 
-@BOTH
+@MOSTLY_PROCESS
 async def test_threads_are_watched(sandbox: Sandbox, output: Path):
     many = (
         "import threading, hashlib\n"
@@ -237,7 +236,7 @@ async def test_the_clock_stops_who_sleeps(sandbox: Sandbox, output: Path):
         await run(sandbox, "import time; time.sleep(600)", output, replace(QUICK, wall_seconds=3))
 
 
-@BOTH
+@MOSTLY_PROCESS
 @pytest.mark.parametrize("deaf", ["", "import signal; signal.signal(signal.SIGXCPU, signal.SIG_IGN)\n"])
 async def test_processor_time_stops_who_never_ends(sandbox: Sandbox, deaf: str, output: Path):
     with pytest.raises(SandboxTimeout, match="processor time"):
@@ -294,7 +293,7 @@ async def leaves_nothing_when_cancelled(task: asyncio.Task[SandboxReport], slots
     assert done
     assert task.cancelled()
     assert list(slots.iterdir()) == []
-    await until_so(lambda: not running(slots))
+    assert not running(slots)
 
 
 _WORKER = """
@@ -341,6 +340,14 @@ async def test_who_leaves_the_session_is_found(slots: Path, output: Path):
         await run(sandbox, daemon, output)
 
     assert (output / "begun").exists()
+    assert not running(slots)
+
+
+async def test_a_child_that_holds_the_pipes_does_not_hold_the_host(slots: Path, output: Path):
+    async with opened("process", slots) as sandbox:
+        with pytest.raises(SandboxCrash, match="exit code 3"):
+            await run(sandbox, "import time\nif os.fork() == 0: time.sleep(600)\nos._exit(3)", output)
+
     assert not running(slots)
 
 
@@ -411,10 +418,10 @@ async def test_two_at_once_behind_gvisor_do_not_see_each_other(slots: Path, tmp_
 
 async def test_what_was_applied_is_told(slots: Path):
     async with GvisorGuests(runsc(), slots) as guests, guests.one():
-        kernel, *others = guests.walls
+        told = " ".join(guests.walls)
 
-    assert re.search("runsc .* on (systrap|ptrace): .*no network", kernel)
-    assert others == ["system call filter"]
+    for word in ("runsc", "no network", "system call filter"):
+        assert word in told
     assert list(slots.iterdir()) == []
 
 

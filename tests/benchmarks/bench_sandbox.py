@@ -98,16 +98,18 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.groups = cgroups.find()
+        self.slots = folder / "slots"
+        self.slots.mkdir()
         (folder / "output").mkdir()
         pq.write_table(pa.table({"group": ["a", "b", "c", "d"] * 250, "value": range(1000)}), folder / TABLE)
 
     @asynccontextmanager
     async def warmed(self, tier: str, *, spares: int) -> AsyncIterator[Sandbox]:
-        slots = Path(tempfile.mkdtemp(dir=self.folder))
-        async with Spares(tier, slots, wanted=spares, groups=self.groups) as guests:
-            sandbox = WalledSandbox(tier, (), guests)
-            await self.run(sandbox)  # the first one waits for the warmed process
-            yield sandbox
+        with tempfile.TemporaryDirectory(dir=self.slots) as slots:
+            async with Spares(tier, Path(slots), wanted=spares, groups=self.groups) as guests:
+                sandbox = WalledSandbox(tier, (), guests)
+                await self.run(sandbox)  # the first one waits for the warmed process
+                yield sandbox
 
     async def run(self, sandbox: Sandbox, output: str = "output") -> None:
         arguments = {"code": f"result = {GROUPBY}", "tables": [{"name": "t", "file": TABLE}]}
@@ -130,18 +132,18 @@ def run(quick: bool) -> Result:
 async def _measure(bench: Bench, *, quick: bool) -> Result:
     began = os.getloadavg()[0]
     kinds = await _kinds(bench, warm=10 if quick else 100, cold=3 if quick else 20)
-    alone = _held(bench.folder)
+    alone = _held(bench)
     async with bench.warmed("namespaces", spares=2) as sandbox:
         await _quiet()
         idle_bytes = _idle_bytes()
         sustained = await _sustained(bench, sandbox, seconds=2 if quick else 10)
     jobs = 50 if quick else 1_000
     async with bench.warmed("namespaces", spares=2) as sandbox:
-        before = await _settled(bench.folder)
+        before = await _settled(bench)
         for _ in range(jobs):
             await bench.run(sandbox)
-        after = await _settled(bench.folder, like=before)
-    closed = _held(bench.folder)
+        after = await _settled(bench, like=before)
+    closed = _held(bench)
     return Result(
         kinds=kinds,
         sustained=sustained,
@@ -186,7 +188,7 @@ async def _gvisor(bench: Bench, exits: AsyncExitStack) -> tuple[Sandbox | None, 
     if runsc is None:
         return None, "there is no runsc"
     try:
-        guests = await exits.enter_async_context(GvisorGuests(runsc, Path(tempfile.mkdtemp(dir=bench.folder))))
+        guests = await exits.enter_async_context(GvisorGuests(runsc, bench.slots))
         sandbox = WalledSandbox("gvisor", (), guests)
         await bench.run(sandbox)
     except (SandboxError, Transient) as error:
@@ -247,24 +249,26 @@ async def _quiet() -> None:
         await asyncio.sleep(QUIET_SECONDS)
 
 
-async def _settled(folder: Path, *, like: Held | None = None) -> Held:
+async def _settled(bench: Bench, *, like: Held | None = None) -> Held:
     limit = time.monotonic() + MAX_WAIT_SECONDS
     await _quiet()
-    while like is not None and _held(folder) != like and time.monotonic() < limit:
+    while like is not None and _held(bench) != like and time.monotonic() < limit:
         await _quiet()
-    return _held(folder)
+    return _held(bench)
 
 
-def _held(folder: Path) -> Held:
+def _held(bench: Bench) -> Held:
     processes = list(family(os.getpid()))
-    found = cgroups.find()
-    ours = f"*-{os.getpid()}-*"
+    groups = 0
+    if bench.groups is not None:
+        bench.groups.clear()
+        groups = len(list(bench.groups.places.memory.glob(f"dropchute-{os.getpid()}-*")))
     return Held(
         processes=len(processes),
         mounts=sum(len(_text(pid, "mountinfo").splitlines()) for pid in processes),
-        files=sum(1 for _ in folder.rglob("*")),
+        files=sum(1 for _ in bench.slots.rglob("*")),
         descriptors=len(list(Path("/proc/self/fd").iterdir())),
-        groups=0 if found is None else len(list(found.places.memory.glob(ours))),
+        groups=groups,
     )
 
 
@@ -290,8 +294,9 @@ def show(result: Result, console: Console) -> None:
     console.print(table)
     used, before, after, closed = result.sustained, result.before, result.after, result.closed
     console.print(
-        f"Sustained, {AT_ONCE} at once: {used.rate:.0f} jobs/s, {_verdict(used.rate >= TARGET_RATE)} the {TARGET_RATE}/s "
-        f"promised; CPU for each: {used.ours_ms:.1f} ms of the worker, {used.theirs_ms:.1f} ms of warmed and guests."
+        f"Sustained, {AT_ONCE} at once: {used.rate:.0f} jobs/s, {_verdict(used.rate >= TARGET_RATE)} the "
+        f"{TARGET_RATE}/s promised; CPU for each: {used.ours_ms:.1f} ms of the worker, "
+        f"{used.theirs_ms:.1f} ms of warmed and guests."
     )
     if result.idle_bytes is not None:
         console.print(

@@ -171,9 +171,15 @@ class WarmedPython:
             case {"ready": int()}:
                 self._ready.set_result(True)
             case {"spawned": int(number)}:
-                self._spawned[number].set_result(descriptors[0])
+                spawned = self._spawned.get(number)
+                if spawned is None or spawned.done():
+                    os.close(descriptors[0])  # nobody wants it any more; it ends, for its channel is closed
+                else:
+                    spawned.set_result(descriptors[0])
             case {"failed": int(number), "reason": str(reason)}:
-                self._spawned[number].set_exception(machine_fault(reason))
+                spawned = self._spawned.get(number)
+                if spawned is not None and not spawned.done():
+                    spawned.set_exception(machine_fault(reason))
             case {"ended": int(number), "code": int(code), "cpu": int() | float() as cpu}:
                 ended = self._ended.pop(number, None)
                 if ended is not None:  # else nobody wants to know any more

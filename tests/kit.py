@@ -3,6 +3,7 @@
 import asyncio
 import json
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -210,6 +211,13 @@ class StuckFlow:
         finally:
             self.cancelled.set()
         raise AssertionError
+
+
+async def until_so(condition: Callable[[], object], *, seconds: float = 20) -> None:
+    """Poll a condition until it holds; fails after the deadline."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - no event tells of it
+            await asyncio.sleep(0.02)
 
 
 async def until(condition: Any, *, seconds: float = 15) -> None:

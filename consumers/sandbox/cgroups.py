@@ -80,7 +80,7 @@ class ControlGroups:
 
     def __init__(self, places: Places) -> None:
         self.version = places.version
-        self._places = places
+        self.places = places
         self._numbers = count(1)
         self._us = f"{_PREFIX}-{os.getpid()}-{_started(os.getpid())}"
         self._done: deque[Path] = deque()
@@ -94,9 +94,9 @@ class ControlGroups:
         self._remove()
         name = f"{self._us}-{next(self._numbers)}"
         try:
-            return Group(self._places, name)
+            return Group(self.places, name)
         except OSError:
-            self._done.extend(self._places.folders(name))
+            self._done.extend(self.places.folders(name))
             raise
 
     def give_up(self, group: Group) -> None:

@@ -12,7 +12,7 @@ from consumers.ports import JsonObject, SandboxTask
 from consumers.sandbox import frames
 from consumers.sandbox.text import without_control_characters
 
-_GRACE_SECONDS = 1
+_GRACE_SECONDS = 2
 _DRAIN_SECONDS = 2
 
 

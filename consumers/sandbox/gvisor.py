@@ -187,7 +187,7 @@ class _Sandbox:
         return Usage(memory + file_bytes, threads // _THREADS_FOR_ONE)
 
     def kill(self) -> bool:
-        # The stubs bear no mark once their parent is gone, but it traces them: they end with it.
+        # By the mark, who has lost its parent; the stubs bear none, but their kernel traces them: they end with it.
         return proc.kill([*proc.family(self._pid), *proc.marked("cmdline", self._mark)])
 
     def death(self, first: int, *, cpu_seconds: float, seconds: float) -> Death:

@@ -54,6 +54,11 @@ class Spares:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
+        try:
+            await self._replace()
+        except BaseException:
+            await self._close()
+            raise
         self._begin(self._watch.run(), "sandbox-watch")
         self._begin(self._keep_fresh(), "sandbox-recycling")
         self._fill()

@@ -72,18 +72,9 @@ class WarmedPython:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control, loop = ours, asyncio.get_running_loop()
         self._exits.callback(ours.close)
-        with theirs:
-            self._process = await asyncio.create_subprocess_exec(
-                *self._command(theirs.fileno()),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-                pass_fds=(theirs.fileno(),),
-                process_group=0,
-                env=dict(walls.ENVIRONMENT),
-                cwd="/",
-            )
-        self._exits.push_async_callback(self._kill)
+        with theirs, on_this_machine():
+            # Cancelled half-way, asyncio would kill the outer bwrap alone and wait for the inner one for ever.
+            await uncancelled(self._launch(theirs.fileno()))
         ours.setblocking(False)
         self._ready = loop.create_future()
         loop.add_reader(ours, self._hear)
@@ -93,6 +84,19 @@ class WarmedPython:
             warm = await self._ready
         if not warm:
             raise machine_fault(await self._last_words() or "the warmed process does not start")
+
+    async def _launch(self, control: int) -> None:
+        self._process = await asyncio.create_subprocess_exec(
+            *self._command(control),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            pass_fds=(control,),
+            process_group=0,
+            env=dict(walls.ENVIRONMENT),
+            cwd="/",
+        )
+        self._exits.push_async_callback(self._kill)
 
     async def close(self) -> None:
         """Kill it, and with it every guest; their folders go too."""
@@ -104,20 +108,30 @@ class WarmedPython:
         Raises:
             Transient: its walls cannot be put up, or this process is gone.
         """
-        self.made += 1
-        number = next(self._numbers)
-        slot = Slot(self._slots / str(number))
-        spawned = self._spawned[number] = asyncio.get_running_loop().create_future()
-        ended = self._ended[number] = asyncio.get_running_loop().create_future()
-        channel, theirs = socket.socketpair()
-        printed, their_printed = os.pipe()
-        with theirs, os.fdopen(their_printed, "wb") as their_end:
-            if not self._gone:
-                order = json.dumps({"spawn": number, "slot": str(number)}).encode()
-                socket.send_fds(self._control, [order], [theirs.fileno(), their_end.fileno()])
-        guest = WarmedGuest(self, number, slot, ended)
-        await guest.open(channel, printed, spawned)
+        guest = WarmedGuest(self, next(self._numbers))
+        try:
+            with on_this_machine():
+                await guest.open()
+        except BaseException:
+            await guest.close()
+            raise
         return guest
+
+    def slot(self, number: int) -> Slot:
+        return Slot(self._slots / str(number))
+
+    def spawn(
+        self, number: int, channel: socket.socket, printed: int
+    ) -> tuple[asyncio.Future[int], asyncio.Future[Death]]:
+        """Ask for a guest in the slot of this number: its pidfd, and later how it ended, until it is forgotten."""
+        if self._gone:
+            raise machine_fault("the warmed process has ended")
+        self.made += 1
+        order = json.dumps({"spawn": number, "slot": str(number)}).encode()
+        socket.send_fds(self._control, [order], [channel.fileno(), printed])
+        loop = asyncio.get_running_loop()
+        self._spawned[number], self._ended[number] = loop.create_future(), loop.create_future()
+        return self._spawned[number], self._ended[number]
 
     def forget(self, number: int) -> None:
         self._ended.pop(number, None)
@@ -139,20 +153,33 @@ class WarmedPython:
     def _hear(self) -> None:
         with contextlib.suppress(BlockingIOError):
             while not self._gone:
-                packet, descriptors, _, _ = socket.recv_fds(self._control, _PACKET_BYTES, 1)
+                packet, descriptors = self._packet()
                 if packet:
                     self._note(json.loads(packet), descriptors)
                 else:
                     self._end()
+
+    def _packet(self) -> tuple[bytes, list[int]]:
+        try:
+            packet, descriptors, _, _ = socket.recv_fds(self._control, _PACKET_BYTES, 1)
+        except ConnectionResetError:  # it was killed before it had read our last order
+            return b"", []
+        return packet, descriptors
 
     def _note(self, fact: dict[str, Any], descriptors: list[int]) -> None:
         match fact:
             case {"ready": int()}:
                 self._ready.set_result(True)
             case {"spawned": int(number)}:
-                self._spawned[number].set_result(descriptors[0])
+                spawned = self._spawned.get(number)
+                if spawned is None or spawned.done():
+                    os.close(descriptors[0])  # nobody wants it any more; it ends, for its channel is closed
+                else:
+                    spawned.set_result(descriptors[0])
             case {"failed": int(number), "reason": str(reason)}:
-                self._spawned[number].set_exception(machine_fault(reason))
+                spawned = self._spawned.get(number)
+                if spawned is not None and not spawned.done():
+                    spawned.set_exception(machine_fault(reason))
             case {"ended": int(number), "code": int(code), "cpu": int() | float() as cpu}:
                 ended = self._ended.pop(number, None)
                 if ended is not None:  # else nobody wants to know any more
@@ -186,47 +213,57 @@ class WarmedPython:
 class WarmedGuest:
     """A ``Guest`` that a warmed process forked."""
 
-    def __init__(self, owner: WarmedPython, number: int, slot: Slot, ended: asyncio.Future[Death]) -> None:
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    inside: Inside
+
+    def __init__(self, owner: WarmedPython, number: int) -> None:
         self.owner = owner
+        self.printed = asyncio.StreamReader()
+        self.walls: tuple[str, ...] = ()
         self._number = number
-        self._slot = slot
-        self._ended = ended
+        self._pidfd: int | None = None
+        self._dead = asyncio.Event()
         self._watched: Watched | None = None
         self._group: Group | None = None
-        self._dead = asyncio.Event()
         self._exits = AsyncExitStack()
-        self.walls: tuple[str, ...] = ()
-        if owner.tier == "namespaces":
-            self.inside = Inside(jail.INPUTS, jail.OUTPUT)
-        else:
-            self.inside = Inside(str(slot.inputs), str(slot.output))
 
-    async def open(self, channel: socket.socket, printed: int, spawned: asyncio.Future[int]) -> None:
-        self._exits.push_async_callback(self._slot.remove)
-        self._exits.callback(self.owner.forget, self._number)
-        self.reader, self.writer = await asyncio.open_connection(sock=channel, limit=frames.MAX_FRAME_BYTES)
-        self._exits.push_async_callback(self._hang_up)
-        self.printed = asyncio.StreamReader()
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(self.printed), os.fdopen(printed, "rb")
-        )
-        self._exits.callback(transport.close)
+    async def open(self) -> None:
+        """Have it forked, and wait for its hello; whatever this raises, ``close`` cleans up."""
+        loop, exits = asyncio.get_running_loop(), self._exits
+        slot = self._slot = self.owner.slot(self._number)
+        exits.push_async_callback(slot.remove)
+        inside = self.owner.tier == "namespaces"
+        self.inside = Inside(jail.INPUTS, jail.OUTPUT) if inside else Inside(str(slot.inputs), str(slot.output))
+        channel, theirs = socket.socketpair()
+        printed, their_printed = os.pipe()
+        with theirs, os.fdopen(their_printed, "wb"):
+            self.reader, self.writer = await asyncio.open_connection(sock=channel)
+            exits.push_async_callback(self._hang_up)
+            transport, _ = await loop.connect_read_pipe(
+                lambda: asyncio.StreamReaderProtocol(self.printed), os.fdopen(printed, "rb")
+            )
+            exits.callback(transport.close)
+            spawned, self._ended = self.owner.spawn(self._number, theirs, their_printed)
+        exits.callback(self.owner.forget, self._number)
         try:
             async with asyncio.timeout(GUEST_SECONDS):
                 self._pidfd = await spawned
-                self._exits.callback(os.close, self._pidfd)
-                asyncio.get_running_loop().add_reader(self._pidfd, self._has_died)
-                self._exits.callback(asyncio.get_running_loop().remove_reader, self._pidfd)
-                self._pid = _pid_of(self._pidfd)
+                self._have(self._pidfd)
                 if self.owner.groups is not None:
                     # Now and not with its task: to join takes milliseconds, in which it puts its walls up anyway.
                     await uncancelled(asyncio.to_thread(self._join_a_group, self.owner.groups))
                 self.walls = tuple(map(str, (await receive(self.reader))["hello"]))
-        except BaseException as error:
-            await self.close()
-            if isinstance(error, asyncio.IncompleteReadError | OSError | KeyError | frames.FrameError):
-                raise machine_fault(await self._words() or "a guest's walls could not be put up") from error
-            raise
+        except (asyncio.IncompleteReadError, TimeoutError, KeyError, TypeError, frames.FrameError) as error:
+            await self._kill_and_wait()
+            raise machine_fault(await self._last_words() or "a guest's walls could not be put up") from error
+
+    def _have(self, pidfd: int) -> None:
+        loop = asyncio.get_running_loop()
+        self._exits.callback(os.close, pidfd)
+        loop.add_reader(pidfd, self._has_died)
+        self._exits.callback(loop.remove_reader, pidfd)
+        self._pid = _pid_of(pidfd)
 
     async def bring_in(self, inputs: Mapping[str, Path]) -> None:
         await self._slot.bring_in(inputs)
@@ -245,24 +282,26 @@ class WarmedGuest:
         if grace_seconds:
             await asyncio.wait((self._ended,), timeout=grace_seconds)
         by_host = not self._dead.is_set()
-        self._kill()
-        await self._dead.wait()
+        await self._kill_and_wait()
         cause = None
         if self._watched is not None:
             self.owner.watch.end(self._watched)
             cause = self._watched.cause
         if self._group is not None and not by_host and self._group.ran_out():
             cause = Cause.MEMORY
-        # How it ended is told by the warmed process, which may be busy: whoever was killed here need not wait.
-        death = Death(-signal.SIGKILL) if by_host else await self._ended
+        # How it ended is told by the warmed process, which may be busy: wait only where it matters.
+        death = await self._ended if grace_seconds or not by_host else Death(-signal.SIGKILL)
         return replace(death, by_host=by_host, cause=cause)
 
     async def close(self) -> None:
         """Nothing of it is left afterwards, however far it came."""
-        if hasattr(self, "_pidfd"):
+        await self._kill_and_wait()
+        await self._exits.aclose()
+
+    async def _kill_and_wait(self) -> None:
+        if self._pidfd is not None:
             self._kill()
             await self._dead.wait()
-        await self._exits.aclose()
 
     async def _hang_up(self) -> None:
         self.writer.transport.abort()
@@ -279,13 +318,16 @@ class WarmedGuest:
 
     def _has_died(self) -> None:
         self._dead.set()
-        asyncio.get_running_loop().remove_reader(self._pidfd)
+        if self._pidfd is not None:
+            asyncio.get_running_loop().remove_reader(self._pidfd)
 
     def _kill(self) -> None:
+        if self._pidfd is None:
+            return
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
-    async def _words(self) -> str:
+    async def _last_words(self) -> str:
         return (await self.printed.read())[-_LAST_WORDS_BYTES:].decode("utf-8", "replace").strip()
 
 

@@ -5,6 +5,7 @@ import argparse
 import bench_downloads
 import bench_job
 import bench_latency
+import bench_sandbox
 import bench_sheets
 import bench_streaming
 import bench_transport
@@ -19,6 +20,8 @@ def main() -> None:
     bench_streaming.show(bench_streaming.run(quick), console)
     console.print()
     bench_latency.show(bench_latency.run(quick=quick), console)
+    console.print()
+    bench_sandbox.show(bench_sandbox.run(quick), console)
     console.print()
     bench_downloads.show(bench_downloads.run(quick), console)
     console.print()

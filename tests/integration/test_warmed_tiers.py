@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from kit import until_so
 
 from consumers.errors import Transient
 from consumers.ports import (
@@ -119,8 +120,10 @@ async def test_a_source_that_breaks_ends_the_run_with_its_own_error(sandbox: San
         ("import re; re.match('(a+)+$', 'a' * 60 + 'b')", replace(QUICK, cpu_seconds=1)),
         ("import time; time.sleep(600)", replace(QUICK, wall_seconds=1)),
         (
-            "import signal, time\nfor s in set(signal.Signals) - {9, 19}: signal.signal(s, signal.SIG_IGN)\n"
-            "while True: time.sleep(1)",
+            (
+                "import signal, time\nfor s in set(signal.Signals) - {9, 19}: signal.signal(s, signal.SIG_IGN)\n"
+                "while True: time.sleep(1)"
+            ),
             replace(QUICK, wall_seconds=1),
         ),
         ("os.close(3); os.close(0)\nimport time; time.sleep(600)", replace(QUICK, wall_seconds=5)),
@@ -194,14 +197,11 @@ async def test_cancelling_kills_the_guest(sandbox: Sandbox, tmp_path: Path):
     seconds = "import time\nopen(OUT + '/begun', 'w').close()\ntime.sleep(3); open(OUT + '/alive', 'w'); result = 1"
     before = guests()
     task = asyncio.create_task(run(sandbox, seconds, tmp_path))
-    async with asyncio.timeout(10):
-        while not list(tmp_path.parent.parent.glob("**/begun")):
-            await asyncio.sleep(0.01)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        while len(guests()) > len(before):
-            await asyncio.sleep(0.01)
+    await until_so(lambda: list(tmp_path.parent.parent.glob("**/begun")))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await until_so(lambda: len(guests()) <= len(before))
 
     assert list(tmp_path.iterdir()) == []
 
@@ -318,20 +318,16 @@ async def test_the_warmed_process_is_replaced_after_so_many_guests(tmp_path: Pat
                 await run(sandbox, "result = 1", output)
                 seen |= {process for process in opened._processes if process is opened._warmed}
                 await asyncio.sleep(0.05)
-            while len(opened._processes) > 1:
-                await asyncio.sleep(0.05)
+            await until_so(lambda: len(opened._processes) == 1)
 
     assert list((tmp_path / "slots").iterdir()) == []
 
 
 async def test_the_warmed_process_is_replaced_after_some_time_though_nothing_happens(tmp_path: Path):
     async with spares(tmp_path, recycle_after_seconds=0.2) as (opened, _sandbox):
-        async with asyncio.timeout(30):
-            while opened._warmed is None:
-                await asyncio.sleep(0.05)
-            first = opened._warmed
-            while opened._warmed is first:
-                await asyncio.sleep(0.05)
+        await until_so(lambda: opened._warmed is not None)
+        first = opened._warmed
+        await until_so(lambda: opened._warmed is not first)
 
 
 async def test_a_warmed_process_that_dies_is_the_machine_s_fault_and_the_next_task_has_another(tmp_path: Path):
@@ -340,15 +336,14 @@ async def test_a_warmed_process_that_dies_is_the_machine_s_fault_and_the_next_ta
     (tmp_path / "slots").mkdir()
     async with spares(tmp_path / "slots") as (opened, sandbox):
         running = asyncio.create_task(run(sandbox, "import time; time.sleep(30); result = 1", output))
-        async with asyncio.timeout(30):
-            while not list(tmp_path.glob("slots/*/2")):
-                await asyncio.sleep(0.01)
-            assert opened._warmed is not None
-            os.killpg(opened._warmed._process.pid, signal.SIGKILL)
-            with pytest.raises(Transient, match="warmed process"):
-                await running
+        # The second is the spare that is made while the first one has its task.
+        await until_so(lambda: list(tmp_path.glob("slots/*/2")))
+        assert opened._warmed is not None
+        os.killpg(opened._warmed._process.pid, signal.SIGKILL)
+        with pytest.raises(Transient, match="warmed process"):
+            await running
 
-            report = await run(sandbox, "result = 1", output)
+        report = await run(sandbox, "result = 1", output)
 
     assert report.value["rows"] == 1
 

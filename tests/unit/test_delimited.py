@@ -156,7 +156,7 @@ def test_a_nasty_file_is_read_as_a_person_would(nasty, tmp_path):
     assert [words for words in nasty.told if words not in told] == []
     assert {c["name"]: c["unit"] for c in table["columns"] if c["unit"]} == nasty.units
     assert report["kind"] == nasty.kind
-    assert [path.name for path in tmp_path.iterdir()] == ["0.parquet"]
+    assert [path.name for path in tmp_path.iterdir() if path.stat().st_size] == ["0.parquet"]
 
 
 REFUSED = {

@@ -18,6 +18,7 @@ from consumers.sandbox.outputs import is_plain_name
 _NO_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP})
 
 _FEW = 1_000
+_BLOCK_BYTES = 512
 
 log = structlog.get_logger(__name__)
 
@@ -56,17 +57,20 @@ class Slot:
             log.warning("sandbox.left_inside", entries=left)
 
     def used(self, *, at_most: int) -> tuple[int, int]:
-        """How much lies in what it may write to: bytes on disk, entries. Folders are counted, not entered.
+        """How much lies in what it may write to: bytes on disk, entries of all folders.
 
-        Counted to one entry more than ``at_most``, for there may be millions.
+        Counted to one entry more than ``at_most``, for there may be millions; a folder that cannot be looked into
+        (closed, or too deep) counts as so many.
         """
-        size, entries = 0, 0
-        for folder in (self.output, self.tmp):
-            with os.scandir(folder) as found:
-                for entry in islice(found, at_most + 1):
-                    entries += 1
-                    with contextlib.suppress(FileNotFoundError):  # it was there a moment ago
-                        size += entry.stat(follow_symlinks=False).st_blocks * 512
+        size, entries, folders = 0, 0, [self.output, self.tmp]
+        while folders and entries <= at_most:
+            try:
+                found = _entries(folders.pop(), at_most + 1 - entries)
+            except OSError:
+                return size, at_most + 1
+            entries += len(found)
+            size += sum(facts.st_blocks * _BLOCK_BYTES for _, facts in found)
+            folders += [path for path, facts in found if stat.S_ISDIR(facts.st_mode)]
         return size, entries
 
     async def remove(self) -> None:
@@ -84,6 +88,16 @@ class Slot:
         except OSError:
             return False
         return True
+
+
+def _entries(folder: Path, at_most: int) -> list[tuple[Path, os.stat_result]]:
+    """What is in a folder, which may have gone since."""
+    entries = []
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as found:
+        for entry in islice(found, at_most):
+            with contextlib.suppress(FileNotFoundError):
+                entries.append((Path(entry.path), entry.stat(follow_symlinks=False)))
+    return entries
 
 
 def _move(source: Path, target: Path) -> None:

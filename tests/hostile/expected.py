@@ -12,13 +12,11 @@ NOT_STOPPED: dict[str, dict[int, str]] = {
     "namespaces": {},
     "landlock": {
         7: "files without a name are not counted",
-        8: "files in folders are not counted",
         34: "it sees the machine's name",
     },
     "process": {
         6: "it can write to /dev/shm",
         7: "files without a name are not counted",
-        8: "files in folders are not counted",
         12: _NO_FILTER,
         26: "it may kill the worker",
         28: "it reads the worker's memory",

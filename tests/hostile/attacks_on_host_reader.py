@@ -123,7 +123,8 @@ for name in (b"-rf", b"evil\\xe2\\x80\\xaefdp.exe", b"\\xff\\xfe", b"new\\nline"
         "swap the result for a link after it was checked",
         (
             """
-import threading, time
+import threading
+from consumers.sandbox.guest import run_code
 def swap():
     while True:
         for make in (lambda p: os.symlink(KNOWN["secret"], p), lambda p: open(p, "wb").close()):
@@ -131,7 +132,12 @@ def swap():
                 make(f"{OUT}/swap")
                 os.rename(f"{OUT}/swap", f"{OUT}/result.parquet")
             except OSError: pass
-threading.Thread(target=swap, daemon=True).start()
+honest = run_code._write
+def writing(*arguments):
+    written = honest(*arguments)
+    threading.Thread(target=swap, daemon=True).start()
+    return written
+run_code._write = writing
 tried.append("a swapper runs")
 """,
         ),

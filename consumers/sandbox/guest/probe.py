@@ -22,7 +22,7 @@ def probe(arguments: dict[str, Any], folders: Folders) -> dict[str, Any]:
         ("opens a local socket", lambda: socket.socket(socket.AF_UNIX)),
         ("writes to its inputs", lambda: (folders.inputs / "probe").write_text("x")),
         ("writes beside its program", lambda: Path(__file__).with_name("probe.txt").write_text("x")),
-        ("sees processes", lambda: list(Path("/proc/self").iterdir())),
+        ("sees processes", partial(_read, Path("/proc/self"))),
         *((f"reads {place}", partial(_read, Path(place))) for place in arguments["outside"]),
         # The last: it does not come back if it works.
         ("executes a program", lambda: os.execv("/bin/true", ["true"])),  # noqa: S606 - it must not work
@@ -47,7 +47,6 @@ def _fork() -> None:
 
 
 def _read(place: Path) -> None:
-    if place.is_dir():
-        list(place.iterdir())
-    else:
-        place.read_bytes()
+    """A file, or a folder with anything in it; an empty one tells nothing."""
+    if not (any(place.iterdir()) if place.is_dir() else place.read_bytes()):
+        raise FileNotFoundError(place)

@@ -92,8 +92,10 @@ def _unavailable(at_least: str, wanting: list[str]) -> SandboxUnavailable:
 
 
 @asynccontextmanager
-async def open_tier(name: str, folder: Path, *, spares: int = 2) -> AsyncIterator[Sandbox]:
+async def open_tier(name: str, folder: Path, *, spares: int = 2, runsc: Path | None = None) -> AsyncIterator[Sandbox]:
     """One tier, tried from within before anything untrusted gets there; its guests' folders are in ``folder``.
+
+    ``runsc`` is gVisor's program, that on the PATH if it is not told.
 
     Raises:
         SandboxUnavailable: this machine does not have it, or one of its walls does not stand.
@@ -103,7 +105,9 @@ async def open_tier(name: str, folder: Path, *, spares: int = 2) -> AsyncIterato
         exits.push_async_callback(remove_tree, home)
         try:
             groups = await asyncio.to_thread(cgroups.find) if name in _WARMED else None
-            guests = await exits.enter_async_context(_guests(name, home, spares, groups))
+            slots = home / "slots"
+            slots.mkdir(mode=0o700)
+            guests = await exits.enter_async_context(_guests(name, slots, spares, groups, runsc or find_runsc()))
             applied = await _attested(name, guests, home)
         except (SandboxError, Transient, OSError, ImportError) as error:
             raise SandboxUnavailable(f"{name}: {error}") from error
@@ -112,22 +116,19 @@ async def open_tier(name: str, folder: Path, *, spares: int = 2) -> AsyncIterato
         yield WalledSandbox(name, applied, guests)
 
 
-def _guests(name: str, home: Path, spares: int, groups: ControlGroups | None) -> AbstractAsyncContextManager[Guests]:
-    slots = home / "slots"
-    slots.mkdir(mode=0o700)
+def _guests(
+    name: str, slots: Path, spares: int, groups: ControlGroups | None, runsc: Path | None
+) -> AbstractAsyncContextManager[Guests]:
     match name:
-        case name if name in _WARMED:
-            return Spares(name, slots, wanted=spares, groups=groups)
         case "process":
             return contextlib.nullcontext(ProcessGuests(slots))
         case "gvisor":
-            runsc = find_runsc()
-            reason = unavailable(runsc)
-            if runsc is None or reason is not None:
-                raise SandboxUnavailable(f"gvisor: {reason}")
+            lacking = unavailable(runsc)
+            if runsc is None or lacking is not None:
+                raise SandboxUnavailable(f"gvisor: {lacking}")
             return GvisorGuests(runsc, slots)
         case _:
-            raise ValueError(f"no such tier: {name}")
+            return Spares(name, slots, wanted=spares, groups=groups)
 
 
 async def _attested(name: str, guests: Guests, home: Path) -> tuple[str, ...]:

@@ -37,7 +37,6 @@ time.sleep(1)
         ),
         limits=SMALL,
         ends=_ENDED,
-        quick=True,
     ),
     Attack(
         2,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import shelter
+from runsc import runsc
 
 SECONDS_FOR_AN_ATTACK = 150
 _ROOT = Path(__file__).parents[2]
@@ -72,7 +73,7 @@ class Campaign:
         home = self._folder / f"home-{self._starts}"
         inside = Path("/tmp/home") if self._column.sheltered else home
         environment = {
-            "PATH": os.environ["PATH"],
+            "PATH": f"{runsc().parent}:{os.environ['PATH']}" if self._column.tier == "gvisor" else os.environ["PATH"],
             "HOME": str(inside),
             "AWS_SECRET_ACCESS_KEY": f"canary-{os.urandom(8).hex()}",
             "PYTHONPATH": ":".join(map(str, (_ROOT, _ROOT / "tests", _WORKER.parent))),

@@ -1,8 +1,6 @@
 """No false walls: ordinary analysis runs to the right result in every tier that this machine has."""
 
-import asyncio
 import json
-import tempfile
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,31 +11,28 @@ import pytest
 import pytest_asyncio
 from ordinary_program import Picture, Program
 from ordinary_programs import FAMILIES, faults, orders, picture, shows, together
+from runsc import runsc
 
 from consumers.delivery.download import V8_ADDRESS_BYTES
 from consumers.ports import Limits, Sandbox, SandboxReport, SandboxTask
-from consumers.sandbox.tiers import TIERS, SandboxUnavailable, open_tier
+from consumers.sandbox.tiers import TIERS, open_tier
 
 LIMITS = Limits(wall_seconds=150, cpu_seconds=120)
 
 
-async def is_here(tier: str) -> bool:
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            async with open_tier(tier, Path(folder), spares=0):
-                return True
-        except SandboxUnavailable:
-            return False
-
-
-HERE = [tier for tier in TIERS if asyncio.run(is_here(tier))]
-
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+OFTEN = ("namespaces", "landlock")
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=HERE)
+
+@pytest_asyncio.fixture(
+    scope="module",
+    loop_scope="module",
+    params=[tier if tier in OFTEN else pytest.param(tier, marks=pytest.mark.long) for tier in TIERS],
+)
 async def sandbox(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sandbox]:
-    async with open_tier(request.param, tmp_path_factory.mktemp("sandbox")) as opened:
+    program = runsc() if request.param == "gvisor" else None
+    async with open_tier(request.param, tmp_path_factory.mktemp("sandbox"), runsc=program) as opened:
         yield opened
 
 

@@ -6,7 +6,7 @@ LOCK := infra/locks/dropchute.txt
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check faults bench record schema lock clean
+.PHONY: help setup demo test check hostile faults bench record schema lock clean
 
 help: ## What can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
@@ -39,6 +39,9 @@ check: $(READY) ## Format, lint, types, import rules, generated schemas
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m events.schema.generate --check
+
+hostile: $(READY) ## 75 classes of attack against every tier of the sandbox; ends with a table
+	$(BIN)/python -m pytest tests/hostile tests/integration/test_cold_tiers.py --long -s -n 0
 
 faults: $(READY) ## The long versions: workers killed at every step, sheets and queues that fail; ends with a table
 	$(BIN)/python -m pytest tests/faults tests/e2e/test_nothing_left_behind.py tests/unit/test_worker_machine.py --long -s -n 0

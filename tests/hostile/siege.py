@@ -9,14 +9,18 @@ from campaign import Campaign, Column, Outcome
 from expected import not_stopped
 
 
-def attacks_on(*columns: Column, all_quick: bool) -> list[object]:
+ALL = frozenset(attack.number for attack in ATTACKS)
+QUICK = frozenset(attack.number for attack in ATTACKS if attack.quick)
+
+
+def attacks_on(*columns: Column, quick: frozenset[int] = QUICK) -> list[object]:
     """Parameters (column, attack); what is not quick runs with ``--long`` only."""
     return [
         pytest.param(
             column,
             attack,
             id=f"{column.name}-{attack.number}",
-            marks=() if all_quick or attack.quick else (pytest.mark.long,),
+            marks=() if attack.number in quick else (pytest.mark.long,),
         )
         for column in columns
         for attack in ATTACKS

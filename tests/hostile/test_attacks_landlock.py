@@ -2,10 +2,10 @@
 
 import pytest
 from campaign import Column
-from siege import attacks_on, besiege
+from siege import ALL, attacks_on, besiege
 
 
-@pytest.mark.parametrize(("column", "attack"), attacks_on(Column("landlock"), all_quick=True))
+@pytest.mark.parametrize(("column", "attack"), attacks_on(Column("landlock"), quick=ALL))
 def test_an_attack_achieves_what_the_table_says(column, attack, campaigns, attack_table):
     outcome, reason = besiege(campaigns, column, attack, attack_table)
 

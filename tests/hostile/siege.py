@@ -8,7 +8,6 @@ from attack import Attack
 from campaign import Campaign, Column, Outcome
 from expected import not_stopped
 
-
 ALL = frozenset(attack.number for attack in ATTACKS)
 QUICK = frozenset(attack.number for attack in ATTACKS if attack.quick)
 

@@ -232,7 +232,7 @@ def restrict(paths):
 def move_into_a_root(folder):
     """In namespaces of its own: a tmpfs with one folder bound read-only becomes the root; what is seen, and errnos."""
     uid, gid = os.getuid(), os.getgid()
-    kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC)
+    kernel.call("unshare", kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC)
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"65534 {uid} 1")
     Path("/proc/self/gid_map").write_text(f"65534 {gid} 1")
@@ -272,4 +272,22 @@ def close_descriptors():
 
 
 def unshare_nothing_known():
-    kernel.unshare(1)
+    kernel.call("unshare", 1)
+
+
+def fork_into_namespaces():
+    """What a child says that was born into them: its process id, and whether a signal to its first thread arrives."""
+    readable, writable = os.pipe()
+    pid = kernel.fork(kernel.CLONE_NEWUSER | kernel.CLONE_NEWPID)
+    if pid == 0:
+        arrived = threading.Event()
+        signal.signal(signal.SIGUSR1, lambda *_: arrived.set())
+        first = threading.get_ident()
+        sender = threading.Thread(target=signal.pthread_kill, args=(first, signal.SIGUSR1))
+        sender.start()
+        sender.join()
+        os.write(writable, f"{os.getpid()} {arrived.wait(10)}".encode())
+        os._exit(7)
+    os.close(writable)
+    _, status = os.waitpid(pid, 0)
+    return os.read(readable, 100).decode(), os.waitstatus_to_exitcode(status), pid == os.getpid()

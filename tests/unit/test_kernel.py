@@ -3,7 +3,7 @@
 import errno
 
 from in_child import child, returned
-from walled_programs import close_descriptors, move_into_a_root, unshare_nothing_known
+from walled_programs import close_descriptors, fork_into_namespaces, move_into_a_root, unshare_nothing_known
 
 
 def test_a_root_of_its_own_holds_what_was_mounted_there_and_no_more(tmp_path):
@@ -30,4 +30,8 @@ def test_descriptors_from_one_on_are_closed_and_the_process_is_nobody_s_to_look_
 def test_an_error_says_what_was_tried():
     ended = child(unshare_nothing_known)
 
-    assert "unshare 0x1: Invalid argument" in ended.stderr
+    assert "unshare: Invalid argument" in ended.stderr
+
+
+def test_a_child_is_born_as_the_first_of_its_namespace_and_libc_knows_its_thread():
+    assert returned(fork_into_namespaces, capabilities=True) == ["1 True", 7, False]

@@ -30,12 +30,15 @@ class Slot:
     tmp: str
 
 
-def separate() -> None:
-    """Into user, mount, pid (for the children), ipc and uts namespaces of this process's own."""
-    uid, gid = os.getuid(), os.getgid()
-    kernel.unshare(
+def fork() -> int:
+    """As ``os.fork()``, the child in user, mount, pid, ipc and uts namespaces of its own, where it is nobody yet."""
+    return kernel.fork(
         kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS
     )
+
+
+def keep_ids(uid: int, gid: int) -> None:
+    """The only ids of the new user namespace are these, as outside of it."""
     for name, line in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
         Path("/proc/self", name).write_text(line)
 

@@ -7,6 +7,7 @@ each call, ``linux/capability.h`` and ``linux/prctl.h``. Linux on x86_64 and aar
 import ctypes
 import errno
 import os
+import signal
 import struct
 import sys
 
@@ -17,6 +18,8 @@ CLONE_NEWUTS = 0x0400_0000
 CLONE_NEWIPC = 0x0800_0000
 CLONE_NEWUSER = 0x1000_0000
 CLONE_NEWPID = 0x2000_0000
+_CLONE_CHILD_CLEARTID = 0x0020_0000
+_CLONE_CHILD_SETTID = 0x0100_0000
 
 MS_RDONLY = 1
 MS_NOSUID = 2
@@ -34,7 +37,7 @@ _PR_CAPBSET_READ = 23
 _PR_CAPBSET_DROP = 24
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_GET_NO_NEW_PRIVS = 39
-_PR_SET_CHILD_SUBREAPER = 36
+_PR_GET_TID_ADDRESS = 40
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
 
@@ -43,6 +46,9 @@ _CAP_SETPCAP = 8
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
+# As that, but Python's lock stays held during a call: what forks must not let go of it.
+_held = ctypes.PyDLL(None, use_errno=True)
+_held.syscall.restype = ctypes.c_long
 
 
 def machine() -> str:
@@ -79,11 +85,6 @@ def die_with_parent(signal_number: int) -> None:
     _prctl("die with parent", _PR_SET_PDEATHSIG, signal_number)
 
 
-def adopt_orphans() -> None:
-    """Descendants whose parent ends become children of this process."""
-    _prctl("adopt orphans", _PR_SET_CHILD_SUBREAPER, 1)
-
-
 def drop_capabilities() -> None:
     """No capability is left in any set.
 
@@ -115,9 +116,25 @@ def _empty_bounding_set() -> None:
         _prctl(f"drop capability {capability}", _PR_CAPBSET_DROP, capability)
 
 
-def unshare(flags: int) -> None:
-    """Namespaces of its own, of the kinds in ``flags`` (``CLONE_NEW…``)."""
-    _checked(_libc.unshare(ctypes.c_int(flags)), f"unshare {flags:#x}")
+def fork(namespaces: int) -> int:
+    """As ``os.fork()``, but the child is born into new namespaces of these kinds (``CLONE_NEW…``).
+
+    Only for a process with one thread: handlers of pthread_atfork(3) are not called. The child learns its thread id
+    where libc keeps it, as from libc's own fork (clone(2), PR_GET_TID_ADDRESS in prctl(2)).
+    """
+    thread_id = ctypes.c_void_p()
+    _prctl("find the thread id", _PR_GET_TID_ADDRESS, ctypes.addressof(thread_id))
+    flags = namespaces | _CLONE_CHILD_SETTID | _CLONE_CHILD_CLEARTID
+    # struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls
+    words = struct.pack("=8Q", flags, 0, thread_id.value or 0, 0, signal.SIGCHLD, 0, 0, 0)
+    number = ctypes.c_long(NUMBERS[machine()]["clone3"])
+    ctypes.pythonapi.PyOS_BeforeFork()
+    pid: int = _held.syscall(number, words, ctypes.c_size_t(len(words)))
+    if pid == 0:
+        ctypes.pythonapi.PyOS_AfterFork_Child()
+    else:
+        ctypes.pythonapi.PyOS_AfterFork_Parent()
+    return _checked(pid, "fork into namespaces")
 
 
 def mount(source: str, target: str, *, kind: str | None = None, flags: int = 0, data: str | None = None) -> None:

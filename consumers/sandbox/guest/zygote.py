@@ -29,8 +29,8 @@ from consumers.sandbox.guest import jail, kernel, warm_up
 from consumers.sandbox.guest.serve import Baseline, serve
 
 PACKET_BYTES = 4_096
-PRINTED, CHANNEL, NOTE = 1, 3, 4
-"""Descriptors of a guest, and of the process between: what it prints to, its channel, where its pid is told."""
+PRINTED, CHANNEL = 1, 3
+"""Descriptors of a guest: what it prints to, its channel."""
 
 THREADS = 64
 TMP_FILES = 4_096
@@ -53,6 +53,7 @@ class Zygote:
         self._control = control
         self._start = start
         self._baseline = baseline
+        self._ids = os.getuid(), os.getgid()
         self._poll = select.poll()
         self._poll.register(control, select.POLLIN)
         self._guests: dict[int, tuple[int, int]] = {}
@@ -82,21 +83,11 @@ class Zygote:
         return True
 
     def _spawn(self, number: int, slot: str, channel: int, printed: int) -> None:
-        told, note = os.pipe()
-        child = os.fork()
-        if child == 0:
-            _only((channel, CHANNEL), (channel, 0), (printed, PRINTED), (printed, 2), (note, NOTE))
-            self._become_guest(f"{self._start.slots}/{slot}")
-        os.close(note)
-        with os.fdopen(told, "rb") as pid_of_guest:
-            pid = pid_of_guest.read()
-        if not pid:
-            os.waitpid(child, 0)
-            raise ChildProcessError("its walls could not be put up")
-        if int(pid) != child:
-            os.waitpid(child, 0)  # the one between; the guest is ours now, for we are its subreaper
-        pidfd = os.pidfd_open(int(pid))
-        self._guests[pidfd] = number, int(pid)
+        pid = jail.fork() if self._start.tier == "namespaces" else os.fork()
+        if pid == 0:
+            self._become_guest(f"{self._start.slots}/{slot}", channel, printed)
+        pidfd = os.pidfd_open(pid)
+        self._guests[pidfd] = number, pid
         self._poll.register(pidfd, select.POLLIN)
         self._tell({"spawned": number}, pidfd)
 
@@ -112,8 +103,9 @@ class Zygote:
         with contextlib.suppress(BrokenPipeError):  # the host has gone: the next poll says so
             socket.send_fds(self._control, [json.dumps(fact).encode()], descriptors)
 
-    def _become_guest(self, slot: str) -> NoReturn:
+    def _become_guest(self, slot: str, channel: int, printed: int) -> NoReturn:
         try:
+            _only((channel, CHANNEL), (channel, 0), (printed, PRINTED), (printed, 2))
             walls = self._put_up_walls(slot)
         except BaseException:  # noqa: BLE001 - whatever it is, no task may run here, and the host reads why
             traceback.print_exc(limit=3, file=os.fdopen(2, "w"))
@@ -126,30 +118,19 @@ class Zygote:
         with contextlib.suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text("1000")
         if start.tier == "namespaces":
-            jail.separate()
+            jail.keep_ids(*self._ids)
             seen = jail.enter_root(slot, tmp_bytes=start.tmp_bytes, tmp_files=TMP_FILES)
-            _fork_guest()
             jail.limit(threads=THREADS)
         else:
             kernel.die_with_parent(signal.SIGKILL)
             os.setsid()
-            os.write(NOTE, str(os.getpid()).encode())
             seen = jail.Slot(f"{slot}/in", f"{slot}/out", f"{slot}/tmp")  # noqa: S108 - below its slot
             os.chdir(seen.tmp)
             os.environ["HOME"] = os.environ["TMPDIR"] = seen.tmp
             jail.limit(threads=None)
-        os.close(NOTE)
         walls = jail.close(seen, read=start.read, landlock_needed=start.tier == "landlock")
         # Told as found, not as meant: the first process of a pid namespace has the number 1.
         return ["own user, mount, pid, ipc and uts namespaces", *walls] if os.getpid() == 1 else walls
-
-
-def _fork_guest() -> None:
-    """Go on as a child: the first of the new pid namespace. The process between tells its pid, and ends."""
-    pid = os.fork()
-    if pid:
-        os.write(NOTE, str(pid).encode())
-        os._exit(0)
 
 
 def _only(*places: tuple[int, int]) -> None:
@@ -175,7 +156,6 @@ def _baseline() -> Baseline:
 
 
 def main(descriptor: int) -> None:
-    kernel.adopt_orphans()
     kernel.die_with_parent(signal.SIGKILL)
     with socket.socket(fileno=descriptor) as control:
         told = json.loads(control.recv(PACKET_BYTES))

@@ -256,7 +256,9 @@ class WarmedGuest:
                 self.walls = tuple(map(str, (await receive(self.reader))["hello"]))
         except (asyncio.IncompleteReadError, TimeoutError, KeyError, TypeError, frames.FrameError) as error:
             await self._kill_and_wait()
-            raise machine_fault(await self._last_words() or "a guest's walls could not be put up") from error
+            raise machine_fault(
+                await self._last_words() or "a guest's walls could not be put up, or the warmed process has ended"
+            ) from error
 
     def _have(self, pidfd: int) -> None:
         loop = asyncio.get_running_loop()

@@ -99,13 +99,23 @@ class Spares:
 
     async def _make(self) -> None:
         try:
-            self._ready.put_nowait(await self._checked(await (await self._warm()).guest()))
+            self._ready.put_nowait(await self._made())
         except Transient as error:
             log.warning("sandbox.no_guest", reason=str(error))
             if self._waiting > self._ready.qsize():
                 self._ready.put_nowait(error)
         finally:
             self._making -= 1
+
+    async def _made(self) -> WarmedGuest:
+        warmed = await self._warm()
+        try:
+            return await self._checked(await warmed.guest())
+        except Transient:
+            if not warmed.gone:
+                raise
+        # It died under our hands: whoever waits need not hear of it.
+        return await self._checked(await (await self._warm()).guest())
 
     async def _checked(self, guest: WarmedGuest) -> WarmedGuest:
         """That its walls are those of the first one, which was tried."""

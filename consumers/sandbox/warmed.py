@@ -236,13 +236,13 @@ class WarmedGuest:
         inside = self.owner.tier == "namespaces"
         self.inside = Inside(jail.INPUTS, jail.OUTPUT) if inside else Inside(str(slot.inputs), str(slot.output))
         channel, theirs = socket.socketpair()
-        printed, their_printed = os.pipe()
+        exits.callback(channel.close)
+        ours, their_printed = os.pipe()
+        printed = exits.enter_context(os.fdopen(ours, "rb"))
         with theirs, os.fdopen(their_printed, "wb"):
             self.reader, self.writer = await asyncio.open_connection(sock=channel)
             exits.push_async_callback(self._hang_up)
-            transport, _ = await loop.connect_read_pipe(
-                lambda: asyncio.StreamReaderProtocol(self.printed), os.fdopen(printed, "rb")
-            )
+            transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(self.printed), printed)
             exits.callback(transport.close)
             spawned, self._ended = self.owner.spawn(self._number, theirs, their_printed)
         exits.callback(self.owner.forget, self._number)

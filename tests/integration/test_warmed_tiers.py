@@ -335,9 +335,10 @@ async def test_a_warmed_process_that_dies_is_the_machine_s_fault_and_the_next_ta
     output.mkdir()
     (tmp_path / "slots").mkdir()
     async with spares(tmp_path / "slots") as (opened, sandbox):
-        running = asyncio.create_task(run(sandbox, "import time; time.sleep(30); result = 1", output))
+        code = "import time\nopen(OUT + '/begun', 'w').close()\ntime.sleep(30); result = 1"
+        running = asyncio.create_task(run(sandbox, code, output))
         # The second is the spare that is made while the first one has its task.
-        await until_so(lambda: list(tmp_path.glob("slots/*/2")))
+        await until_so(lambda: list(tmp_path.glob("slots/*/1/out/begun")) and opened._ready.qsize() == 1)
         assert opened._warmed is not None
         os.killpg(opened._warmed._process.pid, signal.SIGKILL)
         with pytest.raises(Transient, match="warmed process"):

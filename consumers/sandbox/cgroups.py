@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import re
+import secrets
 import subprocess
 import sys
 import time
@@ -23,7 +24,7 @@ from pathlib import Path
 import structlog
 
 _PREFIX = "dropchute"
-_NAME = re.compile(rf"{_PREFIX}-(\d+)-(\d+)-\d+")
+_NAME = re.compile(rf"{_PREFIX}-(\d+)-(\d+)-[0-9a-f]+-\d+")
 _CONTROLLERS = frozenset({"memory", "pids"})
 _PATIENCE_SECONDS = 1.0
 _PAUSE_SECONDS = 0.005
@@ -82,7 +83,8 @@ class ControlGroups:
         self.version = places.version
         self.places = places
         self._numbers = count(1)
-        self._us = f"{_PREFIX}-{os.getpid()}-{_started(os.getpid())}"
+        # The process tells whose they are, should they be left behind; there may be more than one of us in it.
+        self.prefix = f"{_PREFIX}-{os.getpid()}-{_started(os.getpid())}-{secrets.token_hex(4)}"
         self._done: deque[Path] = deque()
 
     def group(self) -> Group:
@@ -92,7 +94,7 @@ class ControlGroups:
             OSError: the machine has no room for another one.
         """
         self._remove()
-        name = f"{self._us}-{next(self._numbers)}"
+        name = f"{self.prefix}-{next(self._numbers)}"
         try:
             return Group(self.places, name)
         except OSError:

@@ -311,7 +311,7 @@ class WarmedGuest:
             await self.writer.wait_closed()
 
     def is_alive(self) -> bool:
-        return not self._dead.is_set() and not self.owner.retired
+        return not (self._dead.is_set() or self.owner.gone or self.owner.retired)
 
     def _join_a_group(self, groups: ControlGroups) -> None:
         self._group = groups.group()

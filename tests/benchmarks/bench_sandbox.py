@@ -262,7 +262,7 @@ def _held(bench: Bench) -> Held:
     groups = 0
     if bench.groups is not None:
         bench.groups.clear()
-        groups = len(list(bench.groups.places.memory.glob(f"dropchute-{os.getpid()}-*")))
+        groups = len(list(bench.groups.places.memory.glob(f"{bench.groups.prefix}-*")))
     return Held(
         processes=len(processes),
         mounts=sum(len(_text(pid, "mountinfo").splitlines()) for pid in processes),

@@ -113,6 +113,19 @@ def test_a_group_that_is_given_up_goes_with_the_next_one_or_when_all_are_cleared
 
 
 @needs_groups
+def test_two_sandboxes_of_one_process_have_groups_of_their_own(groups: ControlGroups):
+    other = ControlGroups(groups.places)
+    first, second = groups.group(), other.group()
+    groups.give_up(first)
+    groups.clear()
+    left = [folder.exists() for folder in (*first.folders, *second.folders)]
+    other.give_up(second)
+    other.clear()
+
+    assert left == [False, False, True, True]
+
+
+@needs_groups
 def test_nobody_can_join_a_group_after_his_end(groups: ControlGroups):
     group = groups.group()
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
@@ -153,7 +166,7 @@ async def test_a_guest_whose_files_in_memory_are_too_large_is_killed_for_its_mem
         with pytest.raises(SandboxMemory, match="killed for its use of memory"):
             await WalledSandbox("namespaces", (), spares).run(task)
 
-    assert list(groups.places.memory.glob(f"dropchute-{os.getpid()}-*")) == []
+    assert list(groups.places.memory.glob(f"{groups.prefix}-*")) == []
 
 
 def test_places_come_from_what_is_mounted_where():
@@ -208,9 +221,9 @@ def test_limits_of_version_2_are_written_to_its_files(tmp_path: Path):
 
 def test_groups_of_workers_that_have_ended_are_removed_and_those_of_living_ones_are_not(tmp_path: Path):
     ours = ControlGroups(Places(2, tmp_path, tmp_path)).group().folders[0].name
-    _, pid, started, _ = ours.split("-")
-    again = f"dropchute-{pid}-{int(started) + 1}-1"
-    ended = "dropchute-4194999-1-1"  # above any process id (PID_MAX_LIMIT)
+    _, pid, started, *_ = ours.split("-")
+    again = f"dropchute-{pid}-{int(started) + 1}-a1-1"
+    ended = "dropchute-4194999-1-a1-1"  # above any process id (PID_MAX_LIMIT)
     for name in (again, ended, "of-somebody-else"):
         (tmp_path / name).mkdir()
 

@@ -197,7 +197,8 @@ async def test_cancelling_kills_the_guest(sandbox: Sandbox, tmp_path: Path):
     seconds = "import time\nopen(OUT + '/begun', 'w').close()\ntime.sleep(3); open(OUT + '/alive', 'w'); result = 1"
     before = guests()
     task = asyncio.create_task(run(sandbox, seconds, tmp_path))
-    await until_so(lambda: list(tmp_path.parent.parent.glob("**/begun")))
+    slots = tmp_path.parent.glob("sandbox*/sandbox-*/slots")
+    await until_so(lambda: [path for folder in slots for path in folder.glob("*/*/out/begun")])
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -337,7 +338,7 @@ async def test_a_warmed_process_that_dies_is_the_machine_s_fault_and_the_next_ta
     async with spares(tmp_path / "slots") as (opened, sandbox):
         long = "import time\nopen(OUT + '/begun', 'w').close()\ntime.sleep(30)\nresult = 1"
         running = asyncio.create_task(run(sandbox, long, output, replace(QUICK, wall_seconds=120)))
-        await until_so(lambda: list(tmp_path.glob("slots/**/begun")))
+        await until_so(lambda: list(tmp_path.glob("slots/*/*/out/begun")))
         assert opened._warmed is not None
         os.killpg(opened._warmed._process.pid, signal.SIGKILL)
         with pytest.raises(Transient, match="warmed process"):

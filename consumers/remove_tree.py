@@ -19,5 +19,9 @@ async def remove_tree(folder: Path) -> None:
 
 async def _ran(*command: str) -> bool:
     nowhere = asyncio.subprocess.DEVNULL
-    process = await asyncio.create_subprocess_exec(*command, stdout=nowhere, stderr=nowhere)
+    try:
+        process = await asyncio.create_subprocess_exec(*command, stdout=nowhere, stderr=nowhere)
+    except OSError as error:  # no process, no descriptor: the folder stays, and is told of
+        log.warning("scratch.no_process", command=command[0], reason=str(error))
+        return False
     return await process.wait() == 0

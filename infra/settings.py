@@ -13,7 +13,12 @@ class Settings(BaseSettings):
     """Units live in the names. Every field of ours is ``DROPCHUTE_<NAME>`` in the environment."""
 
     model_config = SettingsConfigDict(
-        env_prefix="DROPCHUTE_", env_file=".env", extra="ignore", frozen=True, populate_by_name=True
+        allow_inf_nan=False,
+        env_prefix="DROPCHUTE_",
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
     )
 
     # The cloud: AWS's own names. Without keys the SDK's own chain (role, profile) is used.

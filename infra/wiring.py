@@ -1,6 +1,7 @@
 """The worker, wired: settings in, everything that runs out."""
 
 import asyncio
+import math
 import os
 import secrets
 import socket
@@ -194,7 +195,7 @@ def _handler(settings: Settings, stack: Stack, parts: _Parts, bytes_at_once: Byt
 def _run_limits(settings: Settings) -> Limits:
     return Limits(
         wall_seconds=settings.sandbox_wall_seconds,
-        cpu_seconds=round(settings.sandbox_wall_seconds),
+        cpu_seconds=math.ceil(settings.sandbox_wall_seconds),
         memory_bytes=settings.sandbox_memory_bytes,
     )
 

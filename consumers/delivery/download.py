@@ -30,6 +30,8 @@ from events.results import FailureCode, ResultFile
 
 # vl-convert 1.9 aborts at 64 GiB and works from 80 on; what it writes to stays within memory_bytes.
 V8_ADDRESS_BYTES = 128 * 1024**3
+# Files take whole blocks of the disk.
+_ROUNDING_BYTES = 1024**2
 _CHUNK_BYTES = 1024 * 1024
 _MAX_FILES = 20
 _EXPORT_TABLES = "consumers.delivery.guest.export:export_tables"
@@ -93,7 +95,9 @@ class Downloads:
             "max_bytes": self._max_bytes,
             "tables": [{"name": table.name, "file": file} for file, table in zip(inputs, tables, strict=True)],
         }
-        return await self._deliver(drop, _EXPORT_TABLES, arguments, inputs, scratch, limits=self._limits)
+        # What the guest promises to keep, the host holds it to.
+        limits = replace(self._limits, scratch_bytes=self._max_bytes + _ROUNDING_BYTES)
+        return await self._deliver(drop, _EXPORT_TABLES, arguments, inputs, scratch, limits=limits)
 
     async def chart(self, drop: Drop, spec: Path, *, scratch: Path) -> Delivered:
         """Deliver a Vega-Lite specification as PNG, SVG and JSON."""

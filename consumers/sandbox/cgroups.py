@@ -140,9 +140,8 @@ def find() -> ControlGroups | None:
                 _enable(place.memory)
             groups = ControlGroups(place)
             _try(groups)
-        except OSError as error:
-            log.debug("sandbox.no_groups", place=str(place.memory), reason=str(error))
-            continue
+        except OSError:
+            continue  # another place may do
         for folder in {place.memory, place.pids}:
             remove_leftovers(folder)
         return groups

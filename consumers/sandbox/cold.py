@@ -44,6 +44,9 @@ class Kin(Protocol):
     def used(self) -> Usage:
         """What they use together."""
 
+    def nameless_bytes(self) -> int:
+        """What files take on the disk that they have deleted and hold open."""
+
     def kill(self) -> bool:
         """SIGKILL to each; whether there were any that had not ended."""
 
@@ -193,7 +196,11 @@ class ColdGuest:
 
     async def _watch(self, limits: Limits) -> None:
         while not await self._is_ending_within(_WATCH_SECONDS):
-            self._cause = await asyncio.to_thread(self._exceeded, limits)
+            try:
+                self._cause = await asyncio.to_thread(self._exceeded, limits)
+            except Exception:  # whatever a guest contrives, it is not left alone
+                log.exception("sandbox.not_seen", pid=self._process.pid)
+                self._cause = Cause.UNSEEN
             # What outlives the first process, and holds its pipes, would keep the host waiting.
             if self._cause is not None or self._has_ended():
                 await asyncio.to_thread(self._kin.kill)
@@ -211,17 +218,16 @@ class ColdGuest:
             return Cause.MEMORY
         if used.threads - self._at_hello.threads > limits.threads:
             return Cause.THREADS
-        with contextlib.suppress(OSError):  # an entry that comes and goes
-            size, entries = self._slot.used(at_most=limits.scratch_files)
-            if size > limits.scratch_bytes or entries > limits.scratch_files:
-                return Cause.SCRATCH
+        size, entries = self._slot.used(at_most=limits.scratch_files)
+        if size + self._kin.nameless_bytes() > limits.scratch_bytes or entries > limits.scratch_files:
+            return Cause.SCRATCH
         return None
 
     async def end(self, *, grace_seconds: float) -> Death:
         if self._death is None:
             self._ending.set()
             if self._watching is not None:
-                await self._watching
+                await asyncio.wait((self._watching,))
             by_itself = self._cause is None and await self._ends_within(grace_seconds)
             await self._kill()
             first = self._process.returncode

@@ -22,6 +22,8 @@ class Cause(StrEnum):
     MEMORY = "memory"
     THREADS = "threads"
     SCRATCH = "scratch"
+    UNSEEN = "unseen"
+    """What it uses could not be found out."""
 
 
 @dataclass(frozen=True, slots=True)

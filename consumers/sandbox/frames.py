@@ -11,6 +11,10 @@ HEADER = struct.Struct(">I")
 MAX_FRAME_BYTES = 4 * 1024 * 1024
 
 
+MAX_NESTED = 100_000
+"""Lists and objects in a frame: a million small ones would keep the reader busy for a second."""
+
+
 class FrameError(ValueError):
     """What came is no frame."""
 
@@ -24,6 +28,8 @@ def encode(value: dict[str, Any]) -> bytes:
 
 def decode(body: bytes) -> dict[str, Any]:
     """The object of a frame's body; raises FrameError."""
+    if body.count(b"[") + body.count(b"{") > MAX_NESTED:
+        raise FrameError("too many lists and objects")
     try:
         value = json.loads(body)
     except (ValueError, RecursionError) as error:

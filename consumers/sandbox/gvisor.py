@@ -26,7 +26,7 @@ from consumers.sandbox.conversation import Death, Inside
 from consumers.sandbox.guest import tied
 from consumers.sandbox.slot import Slot
 from consumers.sandbox.walled import machine_fault, on_this_machine
-from consumers.sandbox.watch import Usage, usage_of
+from consumers.sandbox.watch import Usage, nameless_bytes, usage_of
 
 TMP = "/tmp"  # noqa: S108 - a tmpfs of the guest's own
 INPUTS, OUTPUT = "/job/in", "/job/out"
@@ -185,6 +185,9 @@ class _Sandbox:
                 threads += usage.threads
             file_bytes = file_bytes or _memory_file_bytes(pid)
         return Usage(memory + file_bytes, threads // _THREADS_FOR_ONE)
+
+    def nameless_bytes(self) -> int:
+        return sum(map(nameless_bytes, proc.family(self._pid)))
 
     def kill(self) -> bool:
         # By the mark, who has lost its parent; the stubs bear none, but their kernel traces them: they end with it.

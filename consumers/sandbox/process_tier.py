@@ -17,7 +17,7 @@ from consumers.sandbox import proc, walls
 from consumers.sandbox.cold import ColdGuest, Start, cold_guest
 from consumers.sandbox.conversation import Death, Inside
 from consumers.sandbox.slot import Slot
-from consumers.sandbox.watch import Usage, usage_of
+from consumers.sandbox.watch import Usage, nameless_bytes, usage_of
 
 _ENTRY = Path(__file__).parent / "guest" / "cold.py"
 
@@ -56,6 +56,9 @@ class _Session:
     def used(self) -> Usage:
         each = [usage for usage in map(usage_of, self._family()) if usage is not None]
         return Usage(sum(one.memory_bytes for one in each), sum(one.threads for one in each))
+
+    def nameless_bytes(self) -> int:
+        return sum(map(nameless_bytes, self._family()))
 
     def kill(self) -> bool:
         strays = {*self._family(), *proc.marked("environ", self._mark)}

@@ -18,7 +18,7 @@ from consumers.sandbox.outputs import is_plain_name
 _NO_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP})
 
 _FEW = 1_000
-_BLOCK_BYTES = 512
+BLOCK_BYTES = 512
 
 log = structlog.get_logger(__name__)
 
@@ -47,17 +47,18 @@ class Slot:
     def take_out(self, output: Path) -> None:
         """Move regular files with one link and a plain name to ``output``; whatever else is there is not followed."""
         left = 0
-        for entry in list(os.scandir(self.output)):
-            facts = entry.stat(follow_symlinks=False)
-            if stat.S_ISREG(facts.st_mode) and facts.st_nlink == 1 and is_plain_name(entry.name):
-                _move(Path(entry.path), output / entry.name)
+        for path in list(self.output.iterdir()):
+            facts = path.lstat()
+            if stat.S_ISREG(facts.st_mode) and facts.st_nlink == 1 and is_plain_name(path.name):
+                path.chmod(0o600)  # it may have made it unreadable
+                _move(path, output / path.name)
             else:
                 left += 1
         if left:
             log.warning("sandbox.left_inside", entries=left)
 
     def used(self, *, at_most: int) -> tuple[int, int]:
-        """How much lies in what it may write to: bytes on disk, entries of all folders.
+        """How much lies in what it may write to: bytes, entries of all folders.
 
         Counted to one entry more than ``at_most``, for there may be millions; a folder that cannot be looked into
         (closed, or too deep) counts as so many.
@@ -69,13 +70,14 @@ class Slot:
             except OSError:
                 return size, at_most + 1
             entries += len(found)
-            size += sum(facts.st_blocks * _BLOCK_BYTES for _, facts in found)
+            # Holes as well: whoever copies or sends a file sends them.
+            size += sum(max(facts.st_size, facts.st_blocks * BLOCK_BYTES) for _, facts in found)
             folders += [path for path, facts in found if stat.S_ISDIR(facts.st_mode)]
         return size, entries
 
     async def remove(self) -> None:
         """Everything of it, whatever untrusted code made of it."""
-        if not self._removed_if_flat():
+        if not await asyncio.to_thread(self._removed_if_flat):
             await remove_tree(self.folder)
 
     def _removed_if_flat(self) -> bool:

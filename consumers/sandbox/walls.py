@@ -25,19 +25,23 @@ ENVIRONMENT = {
     "ARROW_DEFAULT_MEMORY_POOL": "system",
 }
 
-_SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/fonts")
+# Not whole: who keeps a program below /usr, or makes a virtual environment of its folder, keeps secrets there too.
+_SYSTEM = (
+    *("/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/bin", "/usr/share", "/usr/local/lib", "/usr/local/share"),
+    *("/lib", "/lib32", "/lib64", "/bin", "/etc/ld.so.cache", "/etc/fonts"),
+)
+_OF_PYTHON = ("bin", "lib", "lib64", "pyvenv.cfg")
 
 
 def read_only_places() -> Iterator[tuple[Path, Path]]:
-    """What a guest may read beside its slot: a place of the host's, and where it is inside."""
-    for place in _SYSTEM:
-        yield Path(place), Path(place)
+    """What a guest may read beside its slot: a place of the host's, and where it is inside. Some may not exist."""
+    for system in _SYSTEM:
+        yield Path(system), Path(system)
     yield Path(consumers.__file__).parent, GUEST_ROOT / "consumers"
-    for home in _python_homes():
-        yield Path(home), Path(home)
+    for place in sorted({home / name for home in _python_homes() for name in _OF_PYTHON}):
+        if place.exists() and not any(place.is_relative_to(system) for system in _SYSTEM):
+            yield place, place
 
 
-def _python_homes() -> Iterator[str]:
-    homes = {Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve().parents[1]}
-    covered = tuple(Path(place) for place in _SYSTEM)
-    yield from sorted(str(home) for home in homes if not any(home.is_relative_to(place) for place in covered))
+def _python_homes() -> set[Path]:
+    return {Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve().parents[1]}

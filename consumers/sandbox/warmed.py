@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import re
+import secrets
 import signal
 import socket
 import sys
@@ -14,6 +15,8 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 from consumers.ports import JsonObject, SandboxTask
 from consumers.remove_tree import remove_tree
@@ -26,12 +29,15 @@ from consumers.sandbox.walled import machine_fault, on_this_machine
 from consumers.sandbox.watch import Watch, Watched
 from consumers.uncancelled import uncancelled
 
+log = structlog.get_logger(__name__)
+
 START_SECONDS = 60
 GUEST_SECONDS = 30
 _PACKET_BYTES = 4_096
 # What a guest may get charged beside its task's memory: its own copies of what the warmed process has, page tables.
 _GROUP_ALLOWANCE_BYTES = 128 * 1024**2
 _LAST_WORDS_BYTES = 2_000
+_LAST_WORDS_SECONDS = 2
 _ENTRY = "consumers/sandbox/guest/zygote.py"
 
 
@@ -49,7 +55,6 @@ class WarmedPython:
         self._exits = AsyncExitStack()
         self._gone = False
         self.made = 0
-        self.retired = False
 
     @property
     def gone(self) -> bool:
@@ -67,23 +72,28 @@ class WarmedPython:
         Raises:
             Transient: it does not come up; the text has its last words.
         """
-        self._slots.mkdir(mode=0o700)
-        self._exits.push_async_callback(remove_tree, self._slots)
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._control, loop = ours, asyncio.get_running_loop()
-        self._exits.callback(ours.close)
-        with theirs, on_this_machine():
-            # Cancelled half-way, asyncio would kill the outer bwrap alone and wait for the inner one for ever.
-            await uncancelled(self._launch(theirs.fileno()))
-        ours.setblocking(False)
-        self._ready = loop.create_future()
-        loop.add_reader(ours, self._hear)
-        self._exits.callback(loop.remove_reader, ours)
-        ours.send(json.dumps(self._told()).encode())
-        async with asyncio.timeout(START_SECONDS):
-            warm = await self._ready
+        with on_this_machine():
+            self._slots.mkdir(mode=0o700)
+            self._exits.push_async_callback(remove_tree, self._slots)
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self._control, loop = ours, asyncio.get_running_loop()
+            self._exits.callback(ours.close)
+            with theirs:
+                # Cancelled half-way, asyncio would kill the outer bwrap alone and wait for the inner one for ever.
+                await uncancelled(self._launch(theirs.fileno()))
+            ours.setblocking(False)
+            self._ready = loop.create_future()
+            loop.add_reader(ours, self._hear)
+            self._exits.callback(loop.remove_reader, ours)
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its last words tell more
+                ours.send(json.dumps(self._told()).encode())
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                warm = await self._ready
+        except TimeoutError as error:
+            raise machine_fault(f"the warmed process was not ready after {START_SECONDS} s") from error
         if not warm:
-            raise machine_fault(await self._last_words() or "the warmed process does not start")
+            raise machine_fault(last_line(await self._last_words()) or "the warmed process does not start")
 
     async def _launch(self, control: int) -> None:
         self._process = await asyncio.create_subprocess_exec(
@@ -113,21 +123,22 @@ class WarmedPython:
             with on_this_machine():
                 await guest.open()
         except BaseException:
-            await guest.close()
+            await uncancelled(guest.close())
             raise
         return guest
 
-    def slot(self, number: int) -> Slot:
-        return Slot(self._slots / str(number))
+    def slot(self) -> Slot:
+        # In tier landlock whoever can name a path learns by stat what there is.
+        return Slot(self._slots / secrets.token_hex(16))
 
     def spawn(
-        self, number: int, channel: socket.socket, printed: int
+        self, number: int, slot: Slot, channel: socket.socket, printed: int
     ) -> tuple[asyncio.Future[int], asyncio.Future[Death]]:
-        """Ask for a guest in the slot of this number: its pidfd, and later how it ended, until it is forgotten."""
+        """Ask for a guest in a slot: its pidfd, and later how it ended, until it is forgotten."""
         if self._gone:
             raise machine_fault("the warmed process has ended")
         self.made += 1
-        order = json.dumps({"spawn": number, "slot": str(number)}).encode()
+        order = json.dumps({"spawn": number, "slot": slot.folder.name}).encode()
         socket.send_fds(self._control, [order], [channel.fileno(), printed])
         loop = asyncio.get_running_loop()
         self._spawned[number], self._ended[number] = loop.create_future(), loop.create_future()
@@ -144,11 +155,13 @@ class WarmedPython:
         return outer_wall.command(slots=self._slots, arguments=arguments) if inside else arguments
 
     def _told(self) -> JsonObject:
+        told: JsonObject = {"tier": self.tier, "tmp_bytes": walls.TMP_BYTES}
         if self.tier == "namespaces":
             # A guest's root holds nothing else than what it may read.
-            return {"tier": self.tier, "slots": outer_wall.SLOTS, "read": ["/"], "tmp_bytes": walls.TMP_BYTES}
+            hidden = [str(inside) for _, inside in walls.read_only_places() if inside.is_relative_to(jail.TMP)]
+            return {**told, "slots": outer_wall.SLOTS, "read": ["/"], "below_tmp": hidden}
         read = [str(place) for place, _ in walls.read_only_places()]
-        return {"tier": self.tier, "slots": str(self._slots), "read": read, "tmp_bytes": walls.TMP_BYTES}
+        return {**told, "slots": str(self._slots), "read": read, "below_tmp": []}
 
     def _hear(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -231,7 +244,7 @@ class WarmedGuest:
     async def open(self) -> None:
         """Have it forked, and wait for its hello; whatever this raises, ``close`` cleans up."""
         loop, exits = asyncio.get_running_loop(), self._exits
-        slot = self._slot = self.owner.slot(self._number)
+        slot = self._slot = self.owner.slot()
         exits.push_async_callback(slot.remove)
         inside = self.owner.tier == "namespaces"
         self.inside = Inside(jail.INPUTS, jail.OUTPUT) if inside else Inside(str(slot.inputs), str(slot.output))
@@ -244,7 +257,7 @@ class WarmedGuest:
             exits.push_async_callback(self._hang_up)
             transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(self.printed), printed)
             exits.callback(transport.close)
-            spawned, self._ended = self.owner.spawn(self._number, theirs, their_printed)
+            spawned, self._ended = self.owner.spawn(self._number, slot, theirs, their_printed)
         exits.callback(self.owner.forget, self._number)
         try:
             async with asyncio.timeout(GUEST_SECONDS):
@@ -256,9 +269,10 @@ class WarmedGuest:
                 self.walls = tuple(map(str, (await receive(self.reader))["hello"]))
         except (asyncio.IncompleteReadError, TimeoutError, KeyError, TypeError, frames.FrameError) as error:
             await self._kill_and_wait()
-            raise machine_fault(
-                await self._last_words() or "a guest's walls could not be put up, or the warmed process has ended"
-            ) from error
+            words = await self._last_words()
+            log.warning("sandbox.stillborn", printed=words)
+            reason = "a guest's walls could not be put up, or the warmed process has ended"
+            raise machine_fault(last_line(words) or reason) from error
 
     def _have(self, pidfd: int) -> None:
         loop = asyncio.get_running_loop()
@@ -287,8 +301,7 @@ class WarmedGuest:
         await self._kill_and_wait()
         cause = None
         if self._watched is not None:
-            self.owner.watch.end(self._watched)
-            cause = self._watched.cause
+            cause = self.owner.watch.end(self._watched)
         if self._group is not None and not by_host and self._group.ran_out():
             cause = Cause.MEMORY
         # How it ended is told by the warmed process, which may be busy: wait only where it matters.
@@ -311,7 +324,7 @@ class WarmedGuest:
             await self.writer.wait_closed()
 
     def is_alive(self) -> bool:
-        return not (self._dead.is_set() or self.owner.gone or self.owner.retired)
+        return not (self._dead.is_set() or self.owner.gone)
 
     def _join_a_group(self, groups: ControlGroups) -> None:
         self._group = groups.group()
@@ -330,7 +343,17 @@ class WarmedGuest:
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     async def _last_words(self) -> str:
-        return (await self.printed.read())[-_LAST_WORDS_BYTES:].decode("utf-8", "replace").strip()
+        # One that lives on, because nobody knows its pidfd, ends with its channel.
+        await self._hang_up()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS_SECONDS):
+                return (await self.printed.read())[-_LAST_WORDS_BYTES:].decode("utf-8", "replace").strip()
+        return ""
+
+
+def last_line(words: str) -> str:
+    """Of what a process has said before its end: a traceback's last line tells most."""
+    return words.rpartition("\n")[2]
 
 
 def _pid_of(pidfd: int) -> int:

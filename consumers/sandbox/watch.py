@@ -1,20 +1,25 @@
 """The watch: a guest that takes more memory, threads or scratch than its task may is killed.
 
-Where control groups can be written, the kernel holds memory and processes as well (``cgroups.py``). This holds
+Where control groups can be written, the kernel holds memory and threads as well (``cgroups.py``). This holds
 everywhere that has a /proc, some tens of milliseconds late.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
+
 from consumers.ports import Limits
 from consumers.sandbox.conversation import Cause
-from consumers.sandbox.slot import Slot
+from consumers.sandbox.slot import BLOCK_BYTES, Slot
 
 INTERVAL_SECONDS = 0.05
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +35,39 @@ class Usage:
 
 def usage_of(pid: int, *, memory: tuple[str, ...] = ("RssAnon", "RssShmem")) -> Usage | None:
     """From /proc (proc_pid_status(5)); None where there is no such process, or no longer."""
+    for facts in _threads(pid):
+        # A first thread that has left, while others run, has none of its memory any more.
+        if "RssAnon" in facts:
+            kilobytes = sum(int(facts[name].split()[0]) for name in memory)
+            return Usage(kilobytes * 1024, int(facts["Threads"]))
+    return None
+
+
+def _threads(pid: int) -> Iterator[dict[str, str]]:
+    yield from map(_status, (Path("/proc", str(pid), "status"),))
+    with contextlib.suppress(OSError):
+        yield from (_status(thread / "status") for thread in Path("/proc", str(pid), "task").iterdir())
+
+
+def _status(file: Path) -> dict[str, str]:
     try:
-        lines = Path("/proc", str(pid), "status").read_text(errors="replace").splitlines()
+        text = file.read_text(errors="replace")
     except OSError:
-        return None
-    facts = dict(line.split(":", 1) for line in lines if ":" in line)
-    if "RssAnon" not in facts:
-        return None  # it has ended, and waits to be buried
-    kilobytes = sum(int(facts[name].split()[0]) for name in memory)
-    return Usage(kilobytes * 1024, int(facts["Threads"]))
+        return {}
+    # By newlines alone: those the kernel escapes in the name that a process gives itself, and nothing else.
+    return dict(line.split(":", 1) for line in text.split("\n") if ":" in line)
+
+
+def nameless_bytes(pid: int) -> int:
+    """What its open files take on the disk that have been deleted, as far as we may look."""
+    size = 0
+    with contextlib.suppress(OSError):
+        for descriptor in Path("/proc", str(pid), "fd").iterdir():
+            with contextlib.suppress(OSError):
+                facts = descriptor.stat()
+                if stat.S_ISREG(facts.st_mode) and facts.st_nlink == 0:
+                    size += facts.st_blocks * BLOCK_BYTES
+    return size
 
 
 @dataclass(eq=False, slots=True)
@@ -52,22 +81,19 @@ class Watched:
     before: Usage
     cause: Cause | None = None
 
-    def look(self) -> None:
-        now = usage_of(self.pid)
-        if now is None or self.cause is not None:
-            return
-        self.cause = self._too_much(now)
-        if self.cause is not None:
-            self.kill()
-
-    def _too_much(self, now: Usage) -> Cause | None:
-        limits = self.limits
+    def exceeds(self) -> Cause | None:
+        """What it takes too much of."""
+        now, limits = usage_of(self.pid), self.limits
+        if now is None:
+            return None  # it is ending
         if now.memory_bytes - self.before.memory_bytes > limits.memory_bytes:
             return Cause.MEMORY
-        if now.threads > limits.threads:
-            return Cause.THREADS
-        size, entries = self.slot.used(at_most=limits.scratch_files)
-        return Cause.SCRATCH if size > limits.scratch_bytes or entries > limits.scratch_files else None
+        return Cause.THREADS if now.threads > limits.threads else self.wrote_too_much()
+
+    def wrote_too_much(self) -> Cause | None:
+        size, entries = self.slot.used(at_most=self.limits.scratch_files)
+        size += nameless_bytes(self.pid)
+        return Cause.SCRATCH if size > self.limits.scratch_bytes or entries > self.limits.scratch_files else None
 
 
 class Watch:
@@ -81,19 +107,43 @@ class Watch:
         """For ever; whoever started it cancels it."""
         while True:
             await self._some.wait()
-            for each in list(self._watched):
-                each.look()
+            # In a thread, for folders may be large.
+            for each, cause in await asyncio.to_thread(_look, list(self._watched)):
+                if each in self._watched and each.cause is None:
+                    each.cause = cause
+                    each.kill()
             await asyncio.sleep(INTERVAL_SECONDS)
 
     def begin(self, pid: int, slot: Slot, limits: Limits, kill: Callable[[], None]) -> Watched:
-        watched = Watched(pid, slot, limits, kill, usage_of(pid) or Usage(0, 1))
+        """Watch it from now on; what it has already is its own.
+
+        Raises:
+            OSError: what it uses cannot be seen.
+        """
+        before = usage_of(pid)
+        if before is None:
+            raise ProcessLookupError(f"/proc does not tell what process {pid} uses (is it mounted with hidepid?)")
+        watched = Watched(pid, slot, limits, kill, before)
         self._watched.add(watched)
         self._some.set()
         return watched
 
-    def end(self, watched: Watched) -> None:
-        """The last look: what it did in the last moment counts as well."""
-        with contextlib.suppress(KeyError):
-            self._watched.remove(watched)
+    def end(self, watched: Watched) -> Cause | None:
+        """After its death: why it was killed, or what it wrote too much since the last look."""
+        self._watched.discard(watched)
         if not self._watched:
             self._some.clear()
+        return watched.cause or watched.wrote_too_much()
+
+
+def _look(at: list[Watched]) -> list[tuple[Watched, Cause]]:
+    found = []
+    for each in at:
+        try:
+            cause = each.exceeds()
+        except Exception:  # whatever one guest contrives, the others are looked at
+            log.exception("sandbox.not_seen", pid=each.pid)
+            cause = Cause.UNSEEN
+        if cause is not None:
+            found.append((each, cause))
+    return found

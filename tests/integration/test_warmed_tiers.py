@@ -197,8 +197,7 @@ async def test_cancelling_kills_the_guest(sandbox: Sandbox, tmp_path: Path):
     seconds = "import time\nopen(OUT + '/begun', 'w').close()\ntime.sleep(3); open(OUT + '/alive', 'w'); result = 1"
     before = guests()
     task = asyncio.create_task(run(sandbox, seconds, tmp_path))
-    slots = tmp_path.parent.glob("sandbox*/sandbox-*/slots")
-    await until_so(lambda: [path for folder in slots for path in folder.glob("*/*/out/begun")])
+    await until_so(lambda: list(tmp_path.parent.glob("sandbox*/sandbox-*/slots/*/*/out/begun")))
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -43,14 +43,19 @@ def keep_ids(uid: int, gid: int) -> None:
         Path("/proc/self", name).write_text(line)
 
 
-def enter_root(slot: str, *, tmp_bytes: int, tmp_files: int) -> Slot:
-    """Make ``/jail`` the root, with this slot's folders and a tmpfs; the old root is gone afterwards."""
+def enter_root(slot: str, *, tmp_bytes: int, tmp_files: int, below_tmp: tuple[str, ...]) -> Slot:
+    """Make ``/jail`` the root, with this slot's folders and a tmpfs; the old root is gone afterwards.
+
+    ``below_tmp`` are the places that a guest may read and that the tmpfs would hide.
+    """
     quiet = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
     kernel.mount("none", "/", flags=kernel.MS_REC | kernel.MS_PRIVATE)
     kernel.mount(JAIL, JAIL, flags=kernel.MS_BIND | kernel.MS_REC)
     kernel.mount(
         "tmpfs", JAIL + TMP, kind="tmpfs", flags=quiet, data=f"size={tmp_bytes},nr_inodes={tmp_files},mode=700"
     )
+    for place in below_tmp:
+        _show(place, JAIL + place)
     for place, inside, flags in ((f"{slot}/in", INPUTS, kernel.MS_RDONLY), (f"{slot}/out", OUTPUT, 0)):
         kernel.mount(place, JAIL + inside, flags=kernel.MS_BIND)
         kernel.mount("none", JAIL + inside, flags=kernel.MS_BIND | kernel.MS_REMOUNT | quiet | flags)
@@ -60,6 +65,16 @@ def enter_root(slot: str, *, tmp_bytes: int, tmp_files: int) -> Slot:
     kernel.unmount(".", kernel.MNT_DETACH)
     os.chdir(TMP)
     return Slot(INPUTS, OUTPUT, TMP)
+
+
+def _show(place: str, at: str) -> None:
+    """Read-only, as it is outside."""
+    if Path(place).is_dir():
+        Path(at).mkdir(parents=True)
+    else:
+        Path(at).parent.mkdir(parents=True, exist_ok=True)
+        Path(at).touch()
+    kernel.mount(place, at, flags=kernel.MS_BIND | kernel.MS_REC)
 
 
 def limit(*, threads: int | None) -> None:
@@ -78,7 +93,6 @@ def close(slot: Slot, *, read: tuple[str, ...], landlock_needed: bool) -> list[s
         OSError: a wall cannot be put up; nothing untrusted may run then.
     """
     kernel.drop_capabilities()
-    kernel.set_not_dumpable()
     kernel.set_no_new_privs()
     abi = landlock.abi()
     if abi or landlock_needed:

@@ -5,8 +5,8 @@ An allowlist. What it refuses, it refuses in one of these ways:
 - EPERM: calls that are known and not for a job (another process, a program, the network, mounts, devices …).
 - ENOSYS: calls that the filter does not know, newer than it or too old, so that a library takes its other way.
 - Another errno, where honest libraries know what to do about that one alone; each is explained beside its rule.
-- Success without effect: chmod and utime. Libraries call them after a copy, and Landlock does not ask about
-  paths: where a job runs as the worker's own user, they would reach every file of that user.
+- Success without effect: chmod and utime, which libraries call after a copy, and locks of files. Landlock does not ask
+  about those paths: where a job runs as the worker's own user, they would reach every file of that user.
 - The process is killed: calls by the numbers of another machine (i386, x32, 32-bit Arm).
 
 Executable memory stays possible. V8 compiles while it draws charts; and a job that has ctypes needs no machine code
@@ -60,7 +60,7 @@ def _only(argument: int, bits: int, otherwise: int = EPERM) -> Check:
 
 
 _ALLOWED = """
-    read readv pread64 preadv write writev pwrite64 pwritev close lseek ftruncate fsync fdatasync flock fadvise64
+    read readv pread64 preadv write writev pwrite64 pwritev close lseek ftruncate fsync fdatasync fadvise64
     sendfile copy_file_range dup dup2 dup3 pipe
     access faccessat faccessat2 stat lstat fstat newfstatat statx statfs fstatfs readlink readlinkat getdents64
     getcwd chdir fchdir umask mkdir mkdirat rmdir unlink unlinkat rename renameat symlink symlinkat
@@ -75,7 +75,7 @@ _ALLOWED = """
     uname sysinfo getrusage getrlimit setrlimit getcpu getrandom
 """
 
-_WITHOUT_EFFECT = "chmod fchmod fchmodat utime utimes futimesat utimensat"
+_WITHOUT_EFFECT = "chmod fchmod fchmodat utime utimes futimesat utimensat flock"
 
 _NOT_SUPPORTED = (
     # As on a file system without attributes: shutil's copies go on, where any other error would end them.
@@ -122,8 +122,12 @@ def _checks(pid: int) -> dict[str, list[Check]]:
         "openat": _opening(2),
         "open": _opening(1),
         "creat": [_none_of(1, 0o7000)],
-        # Duplicates, descriptor and status flags, locks, the size of a pipe: no owners, signals, leases, notices.
-        "fcntl": [Check(1, (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1032))],
+        # Duplicates, descriptor and status flags, locks, the size of a pipe: no owners, signals, leases, notices. Locks
+        # have no effect: there is nobody to lock out, and others could read them off a file that all may read.
+        "fcntl": [
+            Check(1, (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1032)),
+            Check(1, (0, 1, 2, 3, 4, 5, 36, 1030, 1032), NO_EFFECT),
+        ],
         # Is it a terminal and how wide (two of them), bytes waiting, non-blocking, close on exec. EOPNOTSUPP:
         # pathlib goes on copying when a file cannot be cloned.
         "ioctl": [Check(1, (0x5401, 0x802C_542A, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451), EOPNOTSUPP)],

@@ -43,6 +43,9 @@ class Start:
     tier: str
     slots: str
     read: tuple[str, ...]
+    below_tmp: tuple[str, ...]
+    """What of it a guest's own /tmp would hide."""
+
     tmp_bytes: int
 
 
@@ -119,9 +122,11 @@ class Zygote:
             Path("/proc/self/oom_score_adj").write_text("1000")
         if start.tier == "namespaces":
             jail.keep_ids(*self._ids)
-            seen = jail.enter_root(slot, tmp_bytes=start.tmp_bytes, tmp_files=TMP_FILES)
+            seen = jail.enter_root(slot, tmp_bytes=start.tmp_bytes, tmp_files=TMP_FILES, below_tmp=start.below_tmp)
+            kernel.set_not_dumpable()
             jail.limit(threads=THREADS)
         else:
+            # Dumpable: the host looks at its open files, and no other guest can.
             kernel.die_with_parent(signal.SIGKILL)
             os.setsid()
             seen = jail.Slot(f"{slot}/in", f"{slot}/out", f"{slot}/tmp")  # noqa: S108 - below its slot
@@ -159,7 +164,7 @@ def main(descriptor: int) -> None:
     kernel.die_with_parent(signal.SIGKILL)
     with socket.socket(fileno=descriptor) as control:
         told = json.loads(control.recv(PACKET_BYTES))
-        start = Start(told["tier"], told["slots"], tuple(told["read"]), told["tmp_bytes"])
+        start = Start(told["tier"], told["slots"], tuple(told["read"]), tuple(told["below_tmp"]), told["tmp_bytes"])
         warm_up.without_threads()
         _one_thread()
         gc.collect()

@@ -77,7 +77,7 @@ class Guest(Protocol):
         """From now on it is killed when it takes more than the task may."""
 
     async def end(self, *, grace_seconds: float) -> Death:
-        """SIGKILL, unless it ends by itself in time, and wait until nothing of it runs any more."""
+        """SIGKILL, unless it ends by itself in time, and wait until none of its code can run any more."""
 
 
 class Conversation:

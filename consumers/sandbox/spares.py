@@ -79,7 +79,8 @@ class Spares:
         try:
             yield guest
         finally:
-            await uncancelled(self._give_up(guest))
+            # It runs no more; what is left of it is cleared away meanwhile.
+            self._begin(uncancelled(self._give_up(guest)), "sandbox-removal")
 
     async def _take(self) -> WarmedGuest:
         while True:

@@ -39,7 +39,7 @@ class Guests(Protocol):
     walls: tuple[str, ...]
 
     def one(self) -> AbstractAsyncContextManager[Guest]:
-        """One guest that waits for its task; nothing of it, nor of its folders, is left after the block.
+        """One guest that waits for its task; soon after the block nothing of it, nor of its folders, is left.
 
         Raises:
             Transient: this machine cannot make one now.

@@ -26,7 +26,7 @@ from consumers.sandbox.conversation import Cause, Death, Inside, receive
 from consumers.sandbox.guest import jail
 from consumers.sandbox.slot import Slot
 from consumers.sandbox.walled import machine_fault, on_this_machine
-from consumers.sandbox.watch import Watch, Watched
+from consumers.sandbox.watch import Watch, Watched, may_run
 from consumers.uncancelled import uncancelled
 
 log = structlog.get_logger(__name__)
@@ -38,6 +38,7 @@ _PACKET_BYTES = 4_096
 _GROUP_ALLOWANCE_BYTES = 128 * 1024**2
 _LAST_WORDS_BYTES = 2_000
 _LAST_WORDS_SECONDS = 2
+_LOOK_SECONDS = 0.0002
 _ENTRY = "consumers/sandbox/guest/zygote.py"
 
 
@@ -298,7 +299,10 @@ class WarmedGuest:
         if grace_seconds:
             await asyncio.wait((self._ended,), timeout=grace_seconds)
         by_host = not self._dead.is_set()
-        await self._kill_and_wait()
+        self._kill()
+        # The kernel may need longer to take its memory apart than the task took: that it runs no more is enough.
+        while not self._dead.is_set() and may_run(self._pid):
+            await asyncio.sleep(_LOOK_SECONDS)
         cause = None
         if self._watched is not None:
             cause = self.owner.watch.end(self._watched)

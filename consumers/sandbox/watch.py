@@ -58,6 +58,14 @@ def _status(file: Path) -> dict[str, str]:
     return dict(line.split(":", 1) for line in text.split("\n") if ":" in line)
 
 
+def may_run(pid: int) -> bool:
+    """Whether any thread of this process may still run its program, once it has been killed.
+
+    One that has given up its memory (no ``VmSize`` in proc_pid_status(5)) is past it, in the kernel's do_exit().
+    """
+    return any("VmSize" in facts for facts in _threads(pid))
+
+
 def nameless_bytes(pid: int) -> int:
     """What its open files take on the disk that have been deleted, as far as we may look."""
     size = 0

@@ -59,6 +59,9 @@ def serve(
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):  # the task may have left anything in their place
             stream.flush()
+    for printed in (1, 2):
+        with contextlib.suppress(OSError):
+            os.close(printed)  # the host reads to its end, which would else be that of this process
     with contextlib.suppress(OSError):  # the host has gone
         _write(send, reply)
     # Nothing that the task left behind (threads, exit handlers) may delay the end.

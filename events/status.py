@@ -59,7 +59,8 @@ class JobStatus(BaseModel):
     claims that began work, without those that were given back. ``published`` says that the terminal
     event has reached the results queue. ``appending_to`` is the spreadsheet that the job may have written
     to: put down before the first write, so that whoever ends the job can take that back.
-    ``manifest_etag`` is the manifest's when it was first read: the job answers that one, or none.
+    ``manifest_etag`` is the manifest's when it was first read: the job answers that one, or none. ``sandbox`` is the
+    tier of the worker's sandbox, then each of its walls that was found standing.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -72,6 +73,7 @@ class JobStatus(BaseModel):
     epoch: Epoch
     attempts: Count
     worker: Prose
+    sandbox: tuple[Prose, ...] = ()
     accepted_at: Moment
     updated_at: Moment
     claim_expires_at: Moment | None = None

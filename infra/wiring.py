@@ -165,7 +165,8 @@ def _handler(settings: Settings, stack: Stack, parts: _Parts, bytes_at_once: Byt
     name, store = worker_name(), parts.store
     sheets = GoogleSheets(parts.spreadsheets, parts.sandbox, store, limits=_run_limits(settings))
     events = SqsEventSink(parts.clients.batches, stack.queue_urls["results"])
-    ledger = Ledger(store, worker=name, claim_seconds=settings.claim_seconds)
+    walls = (parts.sandbox.tier, *parts.sandbox.walls)
+    ledger = Ledger(store, worker=name, claim_seconds=settings.claim_seconds, sandbox=walls)
     finish = Finish(store, events, sheets, link_seconds=settings.link_seconds)
     jobs = JobTransaction(
         _flows(settings, sheets, parts),

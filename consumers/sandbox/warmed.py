@@ -301,7 +301,7 @@ class WarmedGuest:
         by_host = not self._dead.is_set()
         self._kill()
         # The kernel may need longer to take its memory apart than the task took: that it runs no more is enough.
-        while not self._dead.is_set() and may_run(self._pid):
+        while not self._dead.is_set() and may_run(self._pid):  # noqa: ASYNC110 - the kernel tells nobody of it
             await asyncio.sleep(_LOOK_SECONDS)
         cause = None
         if self._watched is not None:

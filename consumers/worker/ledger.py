@@ -127,10 +127,11 @@ class Ledger:
         *,
         worker: str,
         claim_seconds: float,
+        sandbox: tuple[str, ...] = (),
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._store = store
-        self._worker = worker
+        self._worker: dict[str, Any] = {"worker": worker, "sandbox": sandbox}
         self._claim_time = timedelta(seconds=claim_seconds)
         self.now = now
 
@@ -239,8 +240,8 @@ class Ledger:
             state=State.RUNNING,
             epoch=status.epoch + 1,
             attempts=status.attempts + 1,
-            worker=self._worker,
             claim_expires_at=self.now() + self._claim_time,
+            **self._worker,
             **facts,
         )
         return Claim(self, *taken)
@@ -254,10 +255,10 @@ class Ledger:
             state=State.RUNNING,
             epoch=1,
             attempts=1,
-            worker=self._worker,
             accepted_at=now,
             updated_at=now,
             claim_expires_at=now + self._claim_time,
+            **self._worker,
         )
 
     async def _put_new(self, status: JobStatus) -> str:

@@ -1,8 +1,10 @@
 """A guest of the warmed tiers: what an honest task gets, and how each other way to end is told."""
 
 import asyncio
+import fcntl
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -298,6 +300,88 @@ async def test_what_was_printed_last_arrives_although_the_output_was_replaced(sa
     assert report.printed == "kept\n"
 
 
+LEAVES_ITS_FIRST_THREAD = """
+import ctypes, threading, time
+libc = ctypes.CDLL(None)
+# A name that would read as a line of its own to whoever splits at more than newlines.
+libc.prctl(15, b"a\\x0bRssAnon: z", 0, 0, 0)
+
+def go_on():
+    {}
+    time.sleep(60)
+
+threading.Thread(target=go_on).start()
+libc.syscall(60 if os.uname().machine == "x86_64" else 93, 0)
+"""
+
+
+async def test_a_job_whose_first_thread_has_left_is_watched_like_any(sandbox: Sandbox, tmp_path: Path):
+    much = "for n in range(40): open(f'{OUT}/{n}', 'wb').write(b'x' * 5_000_000)"
+    write = "import time\nfor n in range(9): open(f'{OUT}/{n}', 'wb').write(b'x' * 9_000_000)\ntime.sleep(30)"
+    limits = replace(QUICK, scratch_bytes=20_000_000)
+
+    with pytest.raises(SandboxOutput, match="wrote more"):
+        await run(sandbox, LEAVES_ITS_FIRST_THREAD.replace("{}", much), tmp_path, limits)
+    # And so is the next one.
+    with pytest.raises(SandboxOutput, match="wrote more"):
+        await run(sandbox, write, tmp_path, limits)
+
+
+async def test_a_fault_of_the_machine_is_believed_only_if_it_is_there(sandbox: Sandbox, tmp_path: Path):
+    forged = "import json, struct\nb = json.dumps({'fault': 'x'}).encode()\nos.write(3, struct.pack('>I', len(b)) + b)"
+    with pytest.raises(SandboxCrash):
+        await run(sandbox, forged, tmp_path)
+
+
+async def test_a_reply_of_a_million_lists_is_no_reply(sandbox: Sandbox, tmp_path: Path):
+    forged = (
+        "import struct\nb = b'{\"value\":{\"x\":[' + b'[],' * 1_000_000 + b'0]}}'\n"
+        "data = struct.pack('>I', len(b)) + b\nwhile data: data = data[os.write(3, data):]"
+    )
+    with pytest.raises(SandboxCrash, match="something else"):
+        await run(sandbox, forged, tmp_path)
+
+
+async def test_holes_count_as_what_they_would_be_sent_as(sandbox: Sandbox, tmp_path: Path):
+    sparse = "with open(OUT + '/sparse', 'wb') as f: f.truncate(9_000_000)\nresult = 1"
+    with pytest.raises(SandboxOutput, match="wrote more"):
+        await run(sandbox, sparse, tmp_path, replace(QUICK, scratch_bytes=5_000_000))
+
+
+async def test_what_is_written_at_the_very_end_counts_too(sandbox: Sandbox, tmp_path: Path):
+    write = "open(OUT + '/last', 'wb').write(b'x' * 9_000_000)\nresult = 1"
+    for _ in range(5):
+        with pytest.raises(SandboxOutput, match="wrote more"):
+            await run(sandbox, write, tmp_path, replace(QUICK, scratch_bytes=5_000_000))
+
+
+async def test_a_result_that_its_program_closed_can_be_read(sandbox: Sandbox, tmp_path: Path):
+    await run(sandbox, "os.umask(0o777)\nresult = 1", tmp_path)
+
+    assert (tmp_path / "result.parquet").stat().st_mode & 0o777 == 0o600
+
+
+async def test_of_python_s_home_a_guest_sees_libraries_and_nothing_beside_them(sandbox: Sandbox, tmp_path: Path):
+    look = (
+        "import sys\n"
+        "def there(path):\n    try: open(path, 'rb').close()\n    except IsADirectoryError: pass\n"
+        "    except OSError: return False\n    return True\n"
+        f"answer = str([there(p) for p in ({sys.executable!r}, {str(Path(sys.prefix, 'pip.conf'))!r}, '/usr/src')])\n"
+        "result = 1"
+    )
+    report = await run(sandbox, look, tmp_path)
+
+    assert report.value["answer"] == "[True, False, False]"
+
+
+async def test_nobody_can_be_locked_out_of_a_file_that_all_may_read(sandbox: Sandbox, tmp_path: Path):
+    library = Path(os.__file__)
+    with library.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        lock = f"import fcntl\nfcntl.flock(open({str(library)!r}), fcntl.LOCK_EX | fcntl.LOCK_NB)\nresult = 1"
+        await run(sandbox, lock, tmp_path)
+
+
 # ---------------------------------------------------------------- the warmed process
 
 
@@ -370,3 +454,36 @@ async def test_jobs_at_the_same_time_have_a_guest_each(sandbox: Sandbox, tmp_pat
     assert [report.value["preview"]["rows"] for report in reports] == [[[str(n)]] for n in range(6)] or [
         report.value["answer"] for report in reports
     ] == [str(n) for n in range(6)]
+
+
+async def test_while_another_warmed_process_cannot_be_started_the_present_one_goes_on(tmp_path: Path):
+    output = tmp_path / "output"
+    output.mkdir()
+    slots = tmp_path / "slots"
+    slots.mkdir()
+    # The place of the second one is taken.
+    (slots / "2").touch()
+    async with spares(slots, recycle_after_guests=3) as (opened, sandbox):
+        first = opened._warmed
+        for _ in range(6):
+            await run(sandbox, "result = 1", output)
+        await until_so(lambda: opened._warmed is not first)
+        await run(sandbox, "result = 1", output)
+
+    assert [path.name for path in slots.iterdir()] == ["2"]
+
+
+async def test_who_waited_and_went_leaves_no_guests_behind(tmp_path: Path):
+    outputs = [tmp_path / str(number) for number in range(20)]
+    for output in outputs:
+        output.mkdir()
+    (tmp_path / "slots").mkdir()
+    async with spares(tmp_path / "slots") as (opened, sandbox):
+        tasks = [asyncio.create_task(run(sandbox, "result = 1", output)) for output in outputs]
+        await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await until_so(lambda: opened._making == 0)
+
+        assert opened._ready.qsize() <= 1

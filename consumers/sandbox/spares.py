@@ -13,7 +13,8 @@ import structlog
 from consumers.errors import Transient
 from consumers.sandbox.cgroups import ControlGroups
 from consumers.sandbox.walled import machine_fault
-from consumers.sandbox.warmed import WarmedGuest, WarmedPython
+from consumers.sandbox.warmed import WarmedPython
+from consumers.sandbox.warmed_guest import Owner, WarmedGuest
 from consumers.sandbox.watch import Watch
 from consumers.uncancelled import uncancelled
 
@@ -185,10 +186,11 @@ class Spares:
         await guest.close()
         await self._close_if_unused(guest.owner)
 
-    async def _close_if_unused(self, process: WarmedPython) -> None:
-        if process is not self._warmed and process.guests == 0 and process in self._processes:
-            self._processes.discard(process)
-            await process.close()
+    async def _close_if_unused(self, owner: Owner) -> None:
+        for process in [each for each in self._processes if each is owner]:
+            if process is not self._warmed and process.guests == 0:
+                self._processes.discard(process)
+                await process.close()
 
     async def _close(self) -> None:
         self._closing = True

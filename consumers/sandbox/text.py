@@ -9,3 +9,8 @@ _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u206
 
 def without_control_characters(text: str) -> str:
     return _UNSAFE.sub("", text)
+
+
+def last_line(words: str) -> str:
+    """Of what a process has said before its end: a traceback's last line tells most."""
+    return words.rpartition("\n")[2]

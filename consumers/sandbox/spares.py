@@ -58,6 +58,7 @@ class Spares:
         self._warmed: WarmedPython | None = None
         self._processes: set[WarmedPython] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._removals: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         try:
@@ -81,7 +82,7 @@ class Spares:
             yield guest
         finally:
             # It runs no more; what is left of it is cleared away meanwhile.
-            self._begin(uncancelled(self._give_up(guest)), "sandbox-removal")
+            self._give_up(guest)
 
     async def _take(self) -> WarmedGuest:
         while True:
@@ -97,7 +98,7 @@ class Spares:
                 raise made
             if made.is_alive():
                 return made
-            await uncancelled(self._give_up(made))
+            self._give_up(made)
 
     def _fill(self) -> None:
         while not self._closing and self._ready.qsize() + self._making < self._waiting + self._wanted:
@@ -119,7 +120,7 @@ class Spares:
         if self._ready.qsize() < self._waiting + (self._wanted if as_spare else 0):
             self._ready.put_nowait(made)
         elif isinstance(made, WarmedGuest):
-            await self._give_up(made)
+            self._give_up(made)
 
     async def _made(self) -> WarmedGuest:
         warmed = await self._warm()
@@ -136,7 +137,7 @@ class Spares:
         """That its walls are those of the first one, which was tried."""
         self.walls = self.walls or guest.walls
         if guest.walls != self.walls:
-            await self._give_up(guest)
+            self._give_up(guest)
             raise machine_fault(f"a guest has other walls than the first: {guest.walls}")
         return guest
 
@@ -166,7 +167,7 @@ class Spares:
             self._fill()
             for each in unused:
                 if isinstance(each, WarmedGuest):
-                    await self._give_up(each)
+                    self._give_up(each)
 
     async def _replace(self) -> None:
         new = WarmedPython(self._tier, self._folder / str(next(self._numbers)), self._watch, self._groups)
@@ -181,8 +182,13 @@ class Spares:
         if former is not None:
             await self._close_if_unused(former)
 
-    async def _give_up(self, guest: WarmedGuest) -> None:
+    def _give_up(self, guest: WarmedGuest) -> None:
         self._fill()
+        removal = asyncio.create_task(self._remove(guest), name="sandbox-removal")
+        self._removals.add(removal)
+        removal.add_done_callback(self._removals.discard)
+
+    async def _remove(self, guest: WarmedGuest) -> None:
         await guest.close()
         await self._close_if_unused(guest.owner)
 
@@ -197,6 +203,7 @@ class Spares:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._removals, return_exceptions=True)
         for guest in [self._ready.get_nowait() for _ in range(self._ready.qsize())]:
             if isinstance(guest, WarmedGuest):
                 await guest.close()

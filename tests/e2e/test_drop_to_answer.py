@@ -60,6 +60,7 @@ async def test_two_files_and_a_question_become_a_workbook_and_that_becomes_a_cha
         async with worker(kit, model.base_url):
             job = await client.drop(files, QUESTION)
             answered = await ended(kit, job)
+            status = await kit.status(job)
             saved = await client.save(answered, tmp_path / "answer")
             folder = tmp_path / "again"
             folder.mkdir()
@@ -71,6 +72,9 @@ async def test_two_files_and_a_question_become_a_workbook_and_that_becomes_a_cha
     assert {row[0] for row in rows[1:]} == {"North", "South", "East", "West"}
     assert answered.files[0].rows == 16
     assert set(answered.seconds) == set(Stage)
+    assert status is not None
+    assert status.sandbox[0] == "namespaces"
+    assert "system call filter" in status.sandbox
     assert [path.name for path in chart] == ["chart.png", "chart.svg", "chart.vl.json"]
     assert chart[0].read_bytes().startswith(b"\x89PNG")
     assert chart[1].read_text().startswith("<svg")

@@ -317,6 +317,12 @@ def test_a_file_that_the_code_looks_for_is_in_tables(folders):
     assert words.endswith("There are no files. The data is in `tables`: 'sales'.")
 
 
+def test_code_that_may_not_start_a_process_is_told_what_works(folders):
+    words = problem("raise PermissionError(1, 'Operation not permitted')", folders)
+
+    assert words.endswith("no subprocess and no pool of processes. Threads work.")
+
+
 def test_a_long_error_keeps_its_end(folders):
     words = problem("raise ValueError('x' * 50_000 + ' the end')", folders)
 

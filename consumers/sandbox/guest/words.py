@@ -145,6 +145,8 @@ def _hint(error: BaseException, columns: Columns) -> str:
         return f"\nThere are several tables and no `df`. Take them from `tables`: {', '.join(map(repr, columns))}."
     if isinstance(error, FileNotFoundError):
         return f"\nThere are no files. The data is in `tables`: {', '.join(map(repr, columns))}."
+    if isinstance(error, PermissionError):
+        return "\nThe code is one process without network: no subprocess and no pool of processes. Threads work."
     if isinstance(error, KeyError):
         return _column_hint(str(error), columns)[:MAX_HINT_CHARS]
     return ""

@@ -32,31 +32,11 @@ def command(*, slots: Path, arguments: list[str]) -> list[str]:
 
 
 def _filesystem(slots: Path) -> Iterator[str]:
+    yield from ("--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev")
+    yield from ("--size", str(walls.TMP_BYTES), "--tmpfs", TMP)
+    for folder in ("", TMP, INPUTS, OUTPUT, "/dev"):
+        yield from ("--dir", JAIL + folder)
     # After the tmpfs: a Python that lives below the host's /tmp would be hidden by it.
-    yield from (
-        "--proc",
-        "/proc",
-        "--dev",
-        "/dev",
-        "--remount-ro",
-        "/dev",
-        "--size",
-        str(walls.TMP_BYTES),
-        "--tmpfs",
-        TMP,
-    )
-    yield from (
-        "--dir",
-        JAIL,
-        "--dir",
-        JAIL + TMP,
-        "--dir",
-        JAIL + INPUTS,
-        "--dir",
-        JAIL + OUTPUT,
-        "--dir",
-        JAIL + "/dev",
-    )
     for root in ("", JAIL):
         for place, inside in walls.read_only_places():
             yield from ("--ro-bind-try", str(place), f"{root}{inside}")

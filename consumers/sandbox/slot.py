@@ -44,6 +44,11 @@ class Slot:
                     raise
                 await asyncio.to_thread(shutil.copyfile, path, self.inputs / name, follow_symlinks=False)
 
+    def give_back(self) -> None:
+        """The inputs are the host's alone again: no link to them is left here."""
+        for path in list(self.inputs.iterdir()):
+            path.unlink()
+
     def take_out(self, output: Path) -> None:
         """Move regular files with one link and a plain name to ``output``; whatever else is there is not followed."""
         left = 0

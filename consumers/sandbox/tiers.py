@@ -139,14 +139,17 @@ async def _attested(name: str, guests: Guests, home: Path) -> tuple[str, ...]:
     """What its guests applied, tried from inside; raises SandboxUnavailable for a wall that does not stand."""
     if name == "process":
         return ()
-    output = home / "probe"
-    output.mkdir()
-    beside = home / "beside.txt"
-    beside.write_text("not for guests")
-    # Of a folder that holds what a guest may read, it may see that much.
-    shown = [inside for _, inside in walls.read_only_places()]
-    outside = [str(beside), *(each for each in _OUTSIDE if not any(inside.is_relative_to(each) for inside in shown))]
-    found = (await WalledSandbox(name, (), guests).run(SandboxTask(_PROBE, {"outside": outside}, {}, output))).value
+    with tempfile.TemporaryDirectory(prefix="probe-", dir=home) as folder:
+        beside = Path(folder, "beside.txt")
+        beside.write_text("not for guests")
+        # Of a folder that holds what a guest may read, it may see that much.
+        shown = [inside for _, inside in walls.read_only_places()]
+        outside = [
+            str(beside),
+            *(each for each in _OUTSIDE if not any(inside.is_relative_to(each) for inside in shown)),
+        ]
+        task = SandboxTask(_PROBE, {"outside": outside}, {}, Path(folder))
+        found = (await WalledSandbox(name, (), guests).run(task)).value
     strange = sorted({*found["environment"]} - _ENVIRONMENT)
     breaches = [*found["came_through"], *(f"sees the variable {each}" for each in strange)]
     if breaches:

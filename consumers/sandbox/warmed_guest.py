@@ -135,6 +135,7 @@ class WarmedGuest:
         # The kernel may need longer to take its memory apart than the task took: that it runs no more is enough.
         while not self._dead.is_set() and may_run(self._pid):  # noqa: ASYNC110 - the kernel tells nobody of it
             await asyncio.sleep(_LOOK_SECONDS)
+        self._slot.give_back()
         cause = None
         if self._watched is not None:
             cause = self.owner.watch.end(self._watched)

@@ -131,13 +131,13 @@ def run(quick: bool) -> Result:
 
 async def _measure(bench: Bench, *, quick: bool) -> Result:
     began = os.getloadavg()[0]
-    kinds = await _kinds(bench, warm=10 if quick else 100, cold=3 if quick else 20)
+    kinds = await _kinds(bench, warm=10 if quick else 100, cold=1 if quick else 20)
     alone = _held(bench)
     async with bench.warmed("namespaces", spares=2) as sandbox:
         await _quiet()
         idle_bytes = _idle_bytes()
         sustained = await _sustained(bench, sandbox, seconds=2 if quick else 10)
-    jobs = 50 if quick else 1_000
+    jobs = 20 if quick else 1_000
     async with bench.warmed("namespaces", spares=2) as sandbox:
         before = await _settled(bench)
         for _ in range(jobs):

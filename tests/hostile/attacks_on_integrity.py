@@ -31,6 +31,8 @@ places = [*(p for p in sys.path if p), os.path.dirname(pd.__file__), os.path.dir
           os.path.dirname(sys.modules["consumers"].__path__[0]), sys.prefix, sys.base_prefix, "/usr/lib",
           f"{KNOWN['home']}/.local/lib/{version}/site-packages"]
 for place in dict.fromkeys(places):
+    # What is in its own /tmp goes with it.
+    if os.getpid() == 1 and os.path.isdir(place) and os.stat(place).st_dev == os.stat(TMP).st_dev: continue
     for name in ("sitecustomize.py", "usercustomize.py", "evil.pth"):
         try:
             with open(f"{place}/{name}", "x") as file: file.write("raise SystemExit('evil')")

@@ -86,7 +86,7 @@ async def test_inputs_appear_by_their_names_and_stay_with_the_host(sandbox: Sand
     )
 
     assert report.value["preview"]["rows"] == [["7"]] or report.value["answer"] == "7"
-    await until_so(lambda: (tmp_path / "result.parquet").stat().st_nlink == 1)
+    assert (tmp_path / "result.parquet").stat().st_nlink == 1
 
 
 async def test_a_stream_becomes_standard_input_to_its_end(sandbox: Sandbox, tmp_path: Path):

@@ -141,7 +141,7 @@ async def _attested(name: str, guests: Guests, home: Path) -> tuple[str, ...]:
         return ()
     with tempfile.TemporaryDirectory(prefix="probe-", dir=home) as folder:
         beside = Path(folder, "beside.txt")
-        beside.write_text("not for guests")
+        await asyncio.to_thread(beside.write_text, "not for guests")
         # Of a folder that holds what a guest may read, it may see that much.
         shown = [inside for _, inside in walls.read_only_places()]
         outside = [

@@ -167,7 +167,7 @@ def with_pandas(writer: str, folder: Path) -> dict[str, float]:
         frame.to_excel(path, index=False, **options)
     seconds = time.perf_counter() - begun
     status = Path("/proc/self/status").read_text().splitlines()
-    peak = next(int(line.split()[1]) * 1024 for line in status if line.startswith("RssAnon:"))
+    peak = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))
     return {"seconds": seconds, "peak_mb": peak / MB, "file_mb": path.stat().st_size / MB}
 
 

@@ -46,8 +46,9 @@ class Slot:
 
     def give_back(self) -> None:
         """The inputs are the host's alone again: no link to them is left here."""
-        for path in list(self.inputs.iterdir()):
-            path.unlink()
+        with contextlib.suppress(OSError):  # the slot has gone, and they with it
+            for path in list(self.inputs.iterdir()):
+                path.unlink()
 
     def take_out(self, output: Path) -> None:
         """Move regular files with one link and a plain name to ``output``; whatever else is there is not followed."""

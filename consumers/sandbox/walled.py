@@ -110,7 +110,10 @@ def _value_of(reply: JsonObject | None, talk: Conversation, death: Death, task: 
 
 def _is_full(folder: Path) -> bool:
     """Whether the disk below it is: a guest that says so is not believed."""
-    disk = os.statvfs(folder)
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return True  # nor can anything be written there
     return disk.f_bavail * disk.f_frsize < _FULL_BYTES or disk.f_favail < _FULL_FILES
 
 

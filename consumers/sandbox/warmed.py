@@ -31,7 +31,7 @@ from consumers.uncancelled import uncancelled
 log = structlog.get_logger(__name__)
 
 START_SECONDS = 60
-_PACKET_BYTES = 4_096
+_PACKET_BYTES = 65_536
 _LAST_WORDS_BYTES = 2_000
 _ENTRY = "consumers/sandbox/guest/zygote.py"
 

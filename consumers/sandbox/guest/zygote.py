@@ -1,7 +1,7 @@
 """The warmed process: Python with its libraries imported, which forks one walled guest after the other.
 
-Started by the host as ``python -I -B zygote.py TIER FD`` with an empty environment: it has never held a secret,
-and sees no folder but the slots of the guests. It has one thread, for a fork copies no other, and only forks:
+Started by the host as ``python -I -B zygote.py FD`` with an empty environment: it has never held a secret, and in
+tier ``namespaces`` it sees no folder but the slots of the guests. It has one thread, for a fork copies no other, and only forks:
 no task runs in it. Over its private descriptor (SOCK_SEQPACKET, one JSON object a packet) come
 ``{"spawn": number, "slot": name}`` with two descriptors, the guest's channel and what it prints to; back go
 ``{"ready": …}`` once, ``{"spawned": number}`` with the guest's pidfd, or ``{"failed": number, "reason": …}``,
@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parents[3]))
 from consumers.sandbox.guest import jail, kernel, warm_up
 from consumers.sandbox.guest.serve import Baseline, serve
 
-PACKET_BYTES = 4_096
+PACKET_BYTES = 65_536
 PRINTED, CHANNEL = 1, 3
 """Descriptors of a guest: what it prints to, its channel."""
 

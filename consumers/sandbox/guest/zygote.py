@@ -1,8 +1,8 @@
 """The warmed process: Python with its libraries imported, which forks one walled guest after the other.
 
 Started by the host as ``python -I -B zygote.py FD`` with an empty environment: it has never held a secret, and in
-tier ``namespaces`` it sees no folder but the slots of the guests. It has one thread, for a fork copies no other, and only forks:
-no task runs in it. Over its private descriptor (SOCK_SEQPACKET, one JSON object a packet) come
+tier ``namespaces`` it sees no folder but the slots of the guests. It has one thread, for a fork copies no other, and
+only forks: no task runs in it. Over its private descriptor (SOCK_SEQPACKET, one JSON object a packet) come
 ``{"spawn": number, "slot": name}`` with two descriptors, the guest's channel and what it prints to; back go
 ``{"ready": …}`` once, ``{"spawned": number}`` with the guest's pidfd, or ``{"failed": number, "reason": …}``,
 and ``{"ended": number, "code": …, "cpu": …}``.

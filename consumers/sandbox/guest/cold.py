@@ -35,7 +35,9 @@ def _walls(*, seccomp: bool, parent: int | None) -> list[str]:
         tie(parent)
     if seccomp:
         from consumers.sandbox.guest import seccomp as calls  # noqa: PLC0415 - Linux only
+        from consumers.sandbox.guest.one_process import share_locks_between_threads  # noqa: PLC0415 - as it is then
 
+        share_locks_between_threads()
         calls.install()
     return ["system call filter"] if seccomp else []
 

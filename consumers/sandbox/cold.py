@@ -25,7 +25,7 @@ from consumers.sandbox.frames import FrameError
 from consumers.sandbox.slot import Slot
 from consumers.sandbox.text import without_control_characters
 from consumers.sandbox.walled import machine_fault, on_this_machine
-from consumers.sandbox.watch import Usage
+from consumers.sandbox.watch import Usage, wrote_too_much
 from consumers.uncancelled import uncancelled
 
 _HELLO_SECONDS = 60
@@ -218,10 +218,7 @@ class ColdGuest:
             return Cause.MEMORY
         if used.threads - self._at_hello.threads > limits.threads:
             return Cause.THREADS
-        size, entries = self._slot.used(at_most=limits.scratch_files)
-        if size + self._kin.nameless_bytes() > limits.scratch_bytes or entries > limits.scratch_files:
-            return Cause.SCRATCH
-        return None
+        return wrote_too_much(self._slot, limits, nameless=self._kin.nameless_bytes())
 
     async def end(self, *, grace_seconds: float) -> Death:
         if self._death is None:

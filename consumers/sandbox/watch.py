@@ -44,7 +44,7 @@ def usage_of(pid: int, *, memory: tuple[str, ...] = ("RssAnon", "RssShmem")) -> 
 
 
 def _threads(pid: int) -> Iterator[dict[str, str]]:
-    yield from map(_status, (Path("/proc", str(pid), "status"),))
+    yield _status(Path("/proc", str(pid), "status"))
     with contextlib.suppress(OSError):
         yield from (_status(thread / "status") for thread in Path("/proc", str(pid), "task").iterdir())
 
@@ -78,6 +78,12 @@ def nameless_bytes(pid: int) -> int:
     return size
 
 
+def wrote_too_much(slot: Slot, limits: Limits, *, nameless: int) -> Cause | None:
+    """Whether its files, with so many bytes of deleted ones, are more than they may be."""
+    size, entries = slot.used(at_most=limits.scratch_files)
+    return Cause.SCRATCH if size + nameless > limits.scratch_bytes or entries > limits.scratch_files else None
+
+
 @dataclass(eq=False, slots=True)
 class Watched:
     """One guest under watch. ``cause`` is why it was killed, if it was."""
@@ -99,9 +105,7 @@ class Watched:
         return Cause.THREADS if now.threads > limits.threads else self.wrote_too_much()
 
     def wrote_too_much(self) -> Cause | None:
-        size, entries = self.slot.used(at_most=self.limits.scratch_files)
-        size += nameless_bytes(self.pid)
-        return Cause.SCRATCH if size > self.limits.scratch_bytes or entries > self.limits.scratch_files else None
+        return wrote_too_much(self.slot, self.limits, nameless=nameless_bytes(self.pid))
 
 
 class Watch:

@@ -21,8 +21,8 @@ def probe(arguments: dict[str, Any], folders: Folders) -> dict[str, Any]:
         ("starts a process", _fork),
         ("opens a network socket", lambda: socket.socket(socket.AF_INET)),
         ("opens a local socket", lambda: socket.socket(socket.AF_UNIX)),
-        ("writes to its inputs", lambda: (folders.inputs / "probe").write_text("x")),
-        ("writes beside its program", lambda: Path(__file__).with_name("probe.txt").write_text("x")),
+        ("writes to its inputs", partial(_write, folders.inputs / "probe.txt")),
+        ("writes beside its program", partial(_write, Path(__file__).with_name("probe.txt"))),
         ("sees processes", partial(_read, Path("/proc/self"))),
         ("executes a program", _execute),
         *((f"reads {place}", partial(_read, Path(place))) for place in arguments["outside"]),
@@ -50,6 +50,12 @@ def _execute() -> None:
     """Of a program that is not there: that the kernel looked for it is enough."""
     with contextlib.suppress(FileNotFoundError):
         os.execv("/nowhere", ["nowhere"])  # noqa: S606 - it must not work
+
+
+def _write(place: Path) -> None:
+    place.write_text("x")
+    with contextlib.suppress(OSError):  # that it was written is enough
+        place.unlink()
 
 
 def _read(place: Path) -> None:
